@@ -1,0 +1,127 @@
+"""Where the configs are, the wrapper around hydra, and user errors in one line."""
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from anatosegnet.errors import UserError
+
+
+def config_directory() -> Path:
+    """The configs beside the package (wheel), or at the top of the checkout (editable)."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parents[1] / "configs"
+
+
+def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a program of a function of the composed config.
+
+    A user's mistake ends in one line on stderr and exit status 2. With ``ANATOSEGNET_DEBUG=1``
+    the traceback is shown instead.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        # Hydra would print a traceback and exit with 1; its exceptions come through this way.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        program = hydra.main(
+            version_base="1.3", config_path=str(config_directory()), config_name=config_name
+        )(task)
+
+        @functools.wraps(task)
+        def main() -> None:
+            with errors_in_one_line():
+                program()
+
+        return main
+
+    return decorate
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Print a user's mistake as ``error: …`` and exit with status 2."""
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("ANATOSEGNET_DEBUG") == "1":
+            raise
+        message = str(error) if isinstance(error, UserError) else _one_line(error)
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the object of one config group.
+
+    Args:
+        config: The whole config.
+        key: The group, such as ``model``.
+        **arguments: Finished objects that the constructor takes beside its config.
+
+    Raises:
+        UserError: The constructor refused its settings.
+    """
+    try:
+        if arguments:
+            return hydra.utils.instantiate(config[key], _partial_=True)(**arguments)
+        return hydra.utils.instantiate(config[key])
+    except Exception as error:
+        chain: list[BaseException] = [error]
+        while chain[-1].__cause__ is not None:
+            chain.append(chain[-1].__cause__)
+        root = chain[-1]
+        for link in chain:
+            if isinstance(link, UserError):
+                raise link from error
+        if isinstance(root, TypeError | ValueError | ImportError | AttributeError):
+            raise UserError(f"{key}: {' '.join(str(root).split())}") from error
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    """Hydra's message on one line; for a misspelt key, the nearest one that exists."""
+    cause = error.__cause__
+    text = " ".join(f"{error} {cause if cause is not None else ''}".split())
+    misspelt = re.search(r"Could not override '([^']+)'", text)
+    if misspelt:
+        near = difflib.get_close_matches(misspelt[1], _known_keys(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"
+        return f"{misspelt[1]} is not a setting{hint}"
+    return text
+
+
+def _known_keys() -> list[str]:
+    """Dotted keys and groups of the program at hand, composed without overrides."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    keys: list[str] = [path.name for path in config_directory().iterdir() if path.is_dir()]
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                keys.append(f"{prefix}{key}")
+                walk(value, f"{prefix}{key}.")
+
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            composed = hydra.compose("train", [a for a in sys.argv[1:] if re.match(r"\w+=", a)])
+    except Exception:  # the hint is a courtesy; the error itself is already known
+        return keys
+    walk(OmegaConf.to_container(composed, resolve=False), "")
+    return keys

@@ -1,0 +1,1 @@
+"""Cases, splits, datasets, and one data module per dataset."""

@@ -1,0 +1,90 @@
+"""BUSI (Al-Dhabyani et al., Data in Brief 2020): 437 benign, 210 malignant, 133 normal images."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from anatosegnet.data.case import NORMAL, Case
+from anatosegnet.data.datamodule import (
+    SegmentationDataModule,
+    files_by_stem,
+    pair_by_stem,
+    require_directory,
+    without_partner,
+)
+from anatosegnet.data.folder import CLASSES, class_in_name
+from anatosegnet.errors import UserError
+
+HOW_TO_GET = (
+    "download Dataset_BUSI.zip from https://scholar.cu.edu.eg/Dataset_BUSI.zip (or Kaggle, "
+    "aryashah2k/breast-ultrasound-images-dataset), unpack it, and set ANATOSEGNET_DATA_DIR "
+    "(or data.root) to the folder that holds Dataset_BUSI_with_GT"
+)
+MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?")
+
+
+class BUSIDataModule(SegmentationDataModule):
+    """BUSI in any of three layouts, found by itself.
+
+    - release: ``benign/benign (1).png`` with ``benign (1)_mask.png``, ``…_mask_1.png``; all
+      masks of an image are merged;
+    - the authors': ``images/benign (1).png`` + ``labels/benign (1).png``;
+    - the segmentation benchmark's: ``images/…`` + ``masks/0/…``.
+
+    Args:
+        root: The folder of the layout, or one that holds it as ``Dataset_BUSI_with_GT`` or
+            ``busi``.
+        include_normal: Keep the images without a lesion.
+        **shared: See `SegmentationDataModule`.
+    """
+
+    def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.root = Path(root)
+        self.include_normal = include_normal
+
+    def find_cases(self) -> tuple[list[Case], list[str]]:
+        """Recognise the layout and pair the files; see `SegmentationDataModule.find_cases`."""
+        require_directory(self.root, self.name, HOW_TO_GET)
+        for folder in (self.root, self.root / "Dataset_BUSI_with_GT", self.root / "busi"):
+            masks = [folder / "labels", folder / "masks" / "0"]
+            if (folder / "benign").is_dir() or (folder / "malignant").is_dir():
+                cases, problems = _release_layout(folder)
+            elif (folder / "images").is_dir() and any(path.is_dir() for path in masks):
+                pairs, problems = pair_by_stem(
+                    folder / "images", next(path for path in masks if path.is_dir())
+                )
+                cases = [Case(n, image, (mask,), class_in_name(n)) for n, image, mask in pairs]
+            else:
+                continue
+            if not self.include_normal:
+                cases = [case for case in cases if case.label != NORMAL]
+            if not cases and not problems:
+                raise UserError(f"data {self.name}: {folder} holds no image; {HOW_TO_GET}")
+            return cases, problems
+        raise UserError(f"data {self.name}: {self.root} holds no BUSI layout; {HOW_TO_GET}")
+
+
+def _release_layout(folder: Path) -> tuple[list[Case], list[str]]:
+    cases: list[Case] = []
+    problems: list[str] = []
+    for label in CLASSES:
+        if not (folder / label).is_dir():
+            continue
+        files = files_by_stem(folder / label, problems)
+        masks: dict[str, list[Path]] = {}
+        mask_files: dict[str, Path] = {}
+        for stem, path in files.items():
+            if match := MASK.fullmatch(stem):
+                masks.setdefault(match["image"], []).append(path)
+                mask_files.setdefault(match["image"], path)
+        images = {stem: path for stem, path in files.items() if not MASK.fullmatch(stem)}
+        if label != NORMAL:
+            problems += without_partner(images, masks, "has no mask beside it")
+        problems += without_partner(mask_files, images, "is a mask without its image")
+        cases += [
+            Case(stem, path, tuple(masks.get(stem, ())), label)
+            for stem, path in images.items()
+            if stem in masks or label == NORMAL
+        ]
+    return cases, problems

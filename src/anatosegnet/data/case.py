@@ -1,0 +1,157 @@
+"""A case: one image with its masks and what is known of it; and how its files are read."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+NORMAL = "normal"
+UNKNOWN = "unknown"
+
+
+class CaseError(ValueError):
+    """A file of a case cannot be used; the message is one line and names the file."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and the masks that belong to it.
+
+    Attributes:
+        name: Unique in its dataset; also the stem of everything written for the case.
+        image: The image file (None for simulated cases).
+        masks: Mask files, merged by OR; none stands for "no lesion".
+        label: ``benign``, ``malignant``, ``normal`` (no lesion) or ``unknown``.
+        pixel_size_mm: Edge of a pixel in mm, where the dataset tells.
+    """
+
+    name: str
+    image: Path | None = None
+    masks: tuple[Path, ...] = ()
+    label: str = UNKNOWN
+    pixel_size_mm: float | None = None
+
+
+def count_labels(cases: Iterable[Case]) -> str:
+    """``"647 cases (437 benign, 210 malignant)"``."""
+    counts = Counter(case.label for case in cases)
+    parts = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
+    return f"{counts.total()} cases ({parts})"
+
+
+def read_case(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Read the image and the merged mask of a case and check that they fit.
+
+    Returns:
+        image (H, W, 3) uint8 RGB and mask (H, W) uint8 in {0, 1}.
+
+    Raises:
+        CaseError: A file is unreadable, sizes differ, or the mask is empty though a lesion is
+            claimed.
+    """
+    if case.image is None:
+        raise CaseError(f"{case.name}: has no image file")
+    image = read_image(case.image)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for path in case.masks:
+        part = read_mask(path)
+        if part.shape != mask.shape:
+            raise CaseError(
+                f"{path}: the mask is {_size(part)}, but its image {case.image.name} "
+                f"is {_size(image)}"
+            )
+        mask |= part
+    if case.label != NORMAL and not mask.any():
+        files = ", ".join(str(path) for path in case.masks) or case.name
+        raise CaseError(f"{files}: the mask is empty, though the case is {_claim(case.label)}")
+    return image, mask
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read any supported image as RGB.
+
+    1-bit, grey, palette, RGB and RGBA become 8-bit RGB (transparency is dropped). 16-bit files
+    are divided by the largest value of the depth they use (10, 12 or 16 bits).
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        CaseError: The file is missing, empty, damaged, or of an unknown kind.
+    """
+    pixels = _to_8_bit(_decode(path), path)
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if pixels.shape[2] == 4:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read any supported mask as {0, 1}.
+
+    Colours count by their brightest channel; transparent pixels are background. Files whose
+    values stay under 32 are label maps: everything above 0 is lesion. Others are cut at half
+    their brightest value, which puts the border of an anti-aliased mask where it was drawn.
+
+    Returns:
+        (H, W) uint8 in {0, 1}.
+
+    Raises:
+        CaseError: The file is missing, empty, damaged, or of an unknown kind.
+    """
+    pixels = _decode(path)
+    if pixels.ndim == 3:
+        colours = pixels[..., :3].max(axis=2)
+        pixels = np.where(pixels[..., 3] > 0, colours, 0) if pixels.shape[2] == 4 else colours
+    brightest = pixels.max()
+    if brightest < 32 and not np.issubdtype(pixels.dtype, np.floating):
+        return (pixels > 0).astype(np.uint8)
+    return (pixels >= max(brightest / 2, np.finfo(np.float32).tiny)).astype(np.uint8)
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Decode a file; bytes first, so that any file name the system allows can be read."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if data.size == 0:
+        raise CaseError(f"{path}: the file has zero bytes")
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise CaseError(f"{path}: cannot be decoded ({error.err})") from error
+    if pixels is None:
+        raise CaseError(f"{path}: cannot be decoded; it is damaged or not an image")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey with transparency
+        pixels = cv2.merge([pixels[..., 0]] * 3 + [pixels[..., 1]])
+    if not np.isfinite(pixels).all():
+        raise CaseError(f"{path}: holds values that are not numbers")
+    return pixels
+
+
+def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        largest = next(top for top in (1023, 4095, 65535) if pixels.max() <= top)
+    elif np.issubdtype(pixels.dtype, np.floating) and pixels.min() >= 0 and pixels.max() <= 1:
+        largest = 1
+    else:
+        raise CaseError(f"{path}: pixels of type {pixels.dtype} in an unknown range")
+    return np.rint(pixels * (255.0 / largest)).astype(np.uint8)
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}×{pixels.shape[0]}"
+
+
+def _claim(label: str) -> str:
+    return "said to show a lesion" if label == UNKNOWN else label

@@ -1,0 +1,238 @@
+"""What all datasets share: checks, split, resizing, loaders."""
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import albumentations as A
+import cv2
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from anatosegnet.data.case import IMAGE_SUFFIXES, Case, CaseError, read_case
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, read_resized
+from anatosegnet.data.split import HoldoutSplit, Split, Splitter
+from anatosegnet.data.transforms import Normalization
+from anatosegnet.errors import UserError
+
+Part = Literal["train", "val", "test"]
+
+
+class SegmentationDataModule(lightning.LightningDataModule):
+    """Base of the data modules; a dataset adds `find_cases` and says how to get its files.
+
+    Args:
+        name: Name of the dataset, as in ``evaluation/<name>``.
+        split: Assigns cases to train, val and test.
+        augmentation: An albumentations pipeline for training, or None.
+        image_size: Edge, or (height, width), of what the network sees, in pixels.
+        in_channels: 3 (RGB) or 1 (grey).
+        normalization: ``imagenet`` or ``symmetric``; see `image_to_tensor`.
+        batch_size: Images per step and process.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        cache: Keep the resized cases in memory (size² · 4 bytes each) instead of reading the
+            files anew each epoch.
+        seed: Of the order of the cases and of the augmentation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: Splitter | None = None,
+        augmentation: A.Compose | None = None,
+        image_size: int | Sequence[int] = 256,
+        in_channels: int = 3,
+        normalization: Normalization = "imagenet",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        cache: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if in_channels not in (1, 3):
+            raise UserError(f"data.in_channels={in_channels} must be 1 (grey) or 3 (RGB)")
+        self.name = name
+        self.splitter: Splitter = split or HoldoutSplit()
+        self.augmentation = augmentation
+        self.image_size = two_sizes(image_size)
+        self.in_channels = in_channels
+        self.normalization: Normalization = normalization
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.cache = cache
+        self.seed = seed
+        self.cases: dict[str, Case] = {}
+        self.split: Split | None = None
+        self._resized: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    @abstractmethod
+    def find_cases(self) -> tuple[list[Case], list[str]]:
+        """Find the cases without reading their pixels.
+
+        Returns:
+            The cases in any order, and one line for each file that has no partner.
+
+        Raises:
+            UserError: The root is missing or holds no case.
+        """
+
+    def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 {0, 1} at the original size."""
+        return read_case(case)
+
+    def prepare_cases(self) -> dict[str, Case]:
+        """Find the cases once, in natural order of their names; raises UserError as they do."""
+        if not self.cases:
+            cases, problems = self.find_cases()
+            if problems:
+                # look into the files too, so that one message names everything
+                self._report(problems + self._read_all(cases))
+            self.cases = {case.name: case for case in sorted(cases, key=natural_order)}
+        return self.cases
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and split the cases. Reads every file once, before training starts.
+
+        Raises:
+            UserError: Lists every problem of the data.
+        """
+        if self.split is not None:
+            return
+        cases = list(self.prepare_cases().values())
+        self._report(self._read_all(cases))
+        split = self.splitter(cases)
+        empty = [part for part in ("train", "val", "test") if not getattr(split, part)]
+        if empty:
+            raise UserError(
+                f"{self.name}: the split ({split.description}) of {len(cases)} cases leaves "
+                f"{' and '.join(empty)} empty; give more cases or another split"
+            )
+        self.split = split
+
+    def _read_all(self, cases: list[Case]) -> list[str]:
+        """Read all cases, keep them resized if asked to, and return the problems met."""
+
+        def read(case: Case) -> str | None:
+            try:
+                resized = read_resized(case, self.read, self.image_size)
+            except CaseError as error:
+                return str(error)
+            if self.cache:
+                self._resized[case.name] = resized
+            return None
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [problem for problem in pool.map(read, cases) if problem]
+
+    def _report(self, problems: list[str]) -> None:
+        if problems:
+            count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
+            lines = "".join(f"\n  - {problem}" for problem in problems)
+            raise UserError(f"data {self.name}: {count} to put right first:{lines}")
+
+    def dataset(self, part: Part) -> SegmentationDataset:
+        """The dataset of a part; only training is augmented."""
+        assert self.split is not None, "call setup() first"
+        names = getattr(self.split, part)
+        return SegmentationDataset(
+            [self.cases[name] for name in names],
+            self.read,
+            self.image_size,
+            self.in_channels,
+            self.normalization,
+            augmentation=self.augmentation if part == "train" else None,
+            seed=self.seed,
+            resized=[self._resized[name] for name in names] if self.cache else None,
+        )
+
+    def _loader(self, part: Part) -> DataLoader[dict[str, Any]]:
+        dataset, train = self.dataset(part), part == "train"
+        rank, world_size = 0, 1
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(dataset), self.seed, train, rank, world_size),  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+        )
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Shuffled and augmented training batches."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Validation batches in fixed order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Test batches in fixed order."""
+        return self._loader("test")
+
+
+def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
+    """An edge, or (height, width), as (height, width)."""
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    if min(height, width) < 32:
+        raise UserError(f"data.image_size={height}×{width} is too small; at least 32×32")
+    return height, width
+
+
+def natural_order(case: Case) -> list[tuple[int, str]]:
+    """Sort key by name in which "benign (2)" stands before "benign (10)"."""
+    parts = re.split(r"(\d+)", case.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def require_directory(path: Path, dataset: str, way_out: str) -> Path:
+    """The path if it is a directory; else a UserError that says how to get the data."""
+    if not path.is_dir():
+        raise UserError(f"data {dataset}: there is no folder {path}; {way_out}")
+    return path
+
+
+def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The image files of a folder by stem; two files of one stem are a problem."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if path.stem in files:
+            problems.append(f"{path}: {files[path.stem].name} has the same stem")
+        files[path.stem] = path
+    return files
+
+
+def pair_by_stem(images: Path, masks: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """Pair images with masks of the same stem.
+
+    Returns:
+        (stem, image, mask) of each pair, and one line for each file without a partner.
+    """
+    problems: list[str] = []
+    image_files, mask_files = files_by_stem(images, problems), files_by_stem(masks, problems)
+    problems += without_partner(image_files, mask_files, f"has no mask in {masks}")
+    problems += without_partner(mask_files, image_files, f"is a mask without an image in {images}")
+    stems = [stem for stem in image_files if stem in mask_files]
+    return [(stem, image_files[stem], mask_files[stem]) for stem in stems], problems
+
+
+def without_partner(
+    files: dict[str, Path], partners: Iterable[str], complaint: str
+) -> list[str]:
+    """One line for each file whose stem is not among the partners."""
+    known = set(partners)
+    return [f"{path}: {complaint}" for stem, path in files.items() if stem not in known]
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism

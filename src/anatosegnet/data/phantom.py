@@ -1,0 +1,38 @@
+"""The built-in data: simulated breast-ultrasound images, nothing to download."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from anatosegnet.data.case import Case
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.simulator import label_of, simulate
+
+
+class PhantomDataModule(SegmentationDataModule):
+    """Simulated images with exact masks, the same for the same seed on every machine.
+
+    Args:
+        count: Number of cases.
+        phantom_seed: Another seed, other patients.
+        **shared: See `SegmentationDataModule`.
+    """
+
+    def __init__(self, count: int = 200, phantom_seed: int = 0, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.count = count
+        self.phantom_seed = phantom_seed
+
+    def find_cases(self) -> tuple[list[Case], list[str]]:
+        """One case per index; see `SegmentationDataModule.find_cases`."""
+        indices = range(self.count)
+        return [
+            Case(f"phantom_{index:04d}", label=label_of(self.phantom_seed, index))
+            for index in indices
+        ], []
+
+    def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
+        """Simulate the case."""
+        phantom = simulate(self.phantom_seed, int(case.name.removeprefix("phantom_")))
+        return cv2.cvtColor(phantom.image, cv2.COLOR_GRAY2RGB), phantom.mask

@@ -1,0 +1,85 @@
+"""From pixels to tensors: resizing, normalisation, and the released augmentation."""
+
+import os
+from typing import Literal
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+Normalization = Literal["imagenet", "symmetric"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image (H, W[, C]) to (height, width): by area if it shrinks, else cubic."""
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask (H, W) to (height, width) by nearest neighbour; no new value arises."""
+    height, width = size
+    if mask.shape == (height, width):
+        return mask
+    # INTER_NEAREST of OpenCV is off by half a pixel
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def image_to_tensor(
+    image: np.ndarray, in_channels: int = 3, normalization: Normalization = "imagenet"
+) -> Tensor:
+    """Normalise an RGB image for the network.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        in_channels: 3, or 1 for grey (the mean of the channels weighted by luminance).
+        normalization: ``imagenet`` = ImageNet's mean and deviation; ``symmetric`` = x/127.5 - 1.
+
+    Returns:
+        (in_channels, H, W) float32.
+    """
+    if in_channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    if normalization == "symmetric":
+        return (scaled - 0.5) / 0.5
+    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    if in_channels == 1:
+        mean, deviation = mean.mean()[None], deviation.mean()[None]
+    return (scaled - mean[:, None, None]) / deviation[:, None, None]
+
+
+def released_augmentation() -> A.Compose:
+    """The authors' augmentation: one of five, with equal chance.
+
+    Flip of both axes, vertical flip, horizontal flip, rotation by ±1…±5° in whole degrees, or
+    nothing. Unlike the released code, masks are rotated by nearest neighbour, so lesions keep
+    their size.
+    """
+    degrees = [degree for degree in range(-5, 6) if degree != 0]
+    rotations = [A.Rotate((degree, degree), border_mode=cv2.BORDER_CONSTANT, p=1) for degree in degrees]
+    return A.Compose(
+        [
+            A.OneOf(
+                [
+                    A.Sequential([A.HorizontalFlip(p=1), A.VerticalFlip(p=1)], p=1),
+                    A.VerticalFlip(p=1),
+                    A.HorizontalFlip(p=1),
+                    A.OneOf(rotations, p=1),
+                    A.NoOp(p=1),
+                ],
+                p=1,
+            )
+        ]
+    )

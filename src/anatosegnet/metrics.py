@@ -1,0 +1,76 @@
+"""Per-image scores of the lesion class, and their conventions.
+
+Counts of pixels are kept per image and turned into scores at the end, so no score depends on
+the batch size or on the number of processes. Where truth and prediction are both empty every
+score is 1; where one of them is, it is 0. Nothing is NaN, nothing is dropped.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+SCORES = ("iou", "dice", "precision", "recall")
+
+
+def lesion_probability(logits: Tensor) -> Tensor:
+    """Probability of "not background": logits (B, K, ...) -> (B, ...) float32 in [0, 1]."""
+    return 1 - torch.softmax(logits.float(), dim=1)[:, 0]
+
+
+def count_pixels(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Hits, false alarms and misses of each image.
+
+    Args:
+        prediction: (B, H, W) bool.
+        truth: (B, H, W) bool.
+
+    Returns:
+        (B, 3) int64: true positives, false positives, false negatives.
+    """
+    pairs = (prediction & truth, prediction & ~truth, ~prediction & truth)
+    return torch.stack([pair.sum(dim=(1, 2)) for pair in pairs], dim=1)
+
+
+def overlap_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """IoU, Dice, precision and recall of each image from its pixel counts.
+
+    Args:
+        counts: (N, 3) integers: true positives, false positives, false negatives.
+
+    Returns:
+        ``iou``, ``dice``, ``precision``, ``recall``, each (N,) float64 in [0, 1].
+    """
+    hits, false_alarms, misses = np.asarray(counts, np.float64).reshape(-1, 3).T
+    denominators = {
+        "iou": hits + false_alarms + misses,
+        "dice": hits + (false_alarms + misses) / 2,
+        "precision": hits + false_alarms,
+        "recall": hits + misses,
+    }
+    empty = (hits + false_alarms + misses) == 0
+    return {
+        score: np.where(empty, 1.0, hits / np.maximum(denominator, 0.5))
+        for score, denominator in denominators.items()
+    }
+
+
+class PixelCounts(Metric):
+    """Collects (index, hits, false alarms, misses) of every image over batches and processes."""
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, mask: Tensor, index: Tensor) -> None:
+        """Add a batch: logits (B, K, H, W), mask (B, H, W), index (B,) of the cases."""
+        counts = count_pixels(lesion_probability(logits) > 0.5, mask > 0)
+        self.rows.append(torch.cat([index.to(counts.device)[:, None], counts], dim=1))
+
+    def compute(self) -> Tensor:
+        """(N, 4) int64, a row per case in order of its index; a repeated case counts once."""
+        rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
+        return torch.unique(rows, dim=0)

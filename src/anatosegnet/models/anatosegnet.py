@@ -1,0 +1,107 @@
+"""AnatoSegNet: a U-shaped network with anatomical attention in its deep levels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from anatosegnet.models.attention import AnatomicalAttention, Bias, Differential
+from anatosegnet.models.decoder import Decoder
+from anatosegnet.models.encoder import Encoder
+
+MINIMUM_SIZE = 32
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Where attention stands in the network and what it computes; see `AnatomicalAttention`."""
+
+    levels: tuple[int, ...] = (4, 5)
+    """Encoder levels (1..5) whose features attention replaces; none = the plain U-Net."""
+    heads: int = 8
+    bias: Bias = "rows"
+    differential: Differential = "spatial"
+    gamma: float = 1.0
+    beta: float = 0.0
+    residual: bool = False
+    """Add the attended features to the features instead of replacing them."""
+
+
+class AnatoSegNet(nn.Module):
+    """U-shaped segmentation network with anatomical attention (AnatoSegNet, ISBI 2025).
+
+    The attended features of a level are both its skip and what the next encoder stage reads.
+
+    Args:
+        encoder: A timm model with five feature levels.
+        num_classes: Channels K of the logits; class 0 is background.
+        in_channels: Channels of the image.
+        pretrained: Start the encoder from its ImageNet weights.
+        encoder_weights: A local file with such weights, instead of the download.
+        attention: `AttentionSettings`, or a mapping with some of its fields.
+
+    Shape:
+        (B, in_channels, H, W), any H, W ≥ 32 -> logits (B, num_classes, H, W).
+
+    Raises:
+        ValueError: An attention setting or the image's size is out of range.
+        UserError: The encoder or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet50.tv_in1k",
+        num_classes: int = 2,
+        in_channels: int = 3,
+        pretrained: bool = True,
+        encoder_weights: str | None = None,
+        attention: AttentionSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(attention, AttentionSettings):
+            attention = AttentionSettings(**(attention or {}))
+        if not set(attention.levels) <= {1, 2, 3, 4, 5}:
+            raise ValueError(f"attention levels={list(attention.levels)} must lie in 1..5")
+        self.encoder = Encoder(encoder, in_channels, pretrained, encoder_weights)
+        self.residual = attention.residual
+        # keyed by level, so that the weights of one level keep their name in every ablation
+        self.attentions = nn.ModuleDict(
+            {
+                str(level): AnatomicalAttention(
+                    channels,
+                    num_heads=attention.heads,
+                    bias=attention.bias,
+                    differential=attention.differential,
+                    gamma=attention.gamma,
+                    beta=attention.beta,
+                )
+                for level, channels in enumerate(self.encoder.channels, start=1)
+                if level in attention.levels
+            }
+        )
+        self.decoder = Decoder(self.encoder.channels, num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment a batch of images.
+
+        Args:
+            image: (B, in_channels, H, W) normalised images, H and W at least 32.
+
+        Returns:
+            (B, num_classes, H, W) logits.
+        """
+        height, width = image.shape[-2:]
+        if height < MINIMUM_SIZE or width < MINIMUM_SIZE:
+            raise ValueError(
+                f"images of {height}×{width} pixels are too small; "
+                f"the network needs at least {MINIMUM_SIZE}×{MINIMUM_SIZE}"
+            )
+        x, features = image, []
+        for level, stage in enumerate(self.encoder.stages, start=1):
+            x = stage(x)
+            if str(level) in self.attentions:
+                attended = self.attentions[str(level)](x)
+                x = x + attended if self.residual else attended
+            features.append(x)
+        return self.decoder(features, (height, width))

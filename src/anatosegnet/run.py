@@ -1,0 +1,138 @@
+"""A run directory: what is in it, written once, read everywhere.
+
+``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``metrics.csv``,
+``checkpoints/best.ckpt`` (weights of the best epoch) and ``checkpoints/last.ckpt`` (to go on).
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from anatosegnet.errors import UserError
+
+PACKAGES = (
+    "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",
+    "albumentations", "opencv-python-headless", "numpy", "torchmetrics",
+)  # fmt: skip
+
+
+class Run:
+    """Paths and files of one run directory.
+
+    Args:
+        directory: The directory; it need not exist yet.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.config_path = self.directory / "config.yaml"
+        self.summary_path = self.directory / "summary.json"
+        self.split_path = self.directory / "split.csv"
+        self.metrics_path = self.directory / "metrics.csv"
+        self.best_path = self.directory / "checkpoints" / "best.ckpt"
+        self.last_path = self.directory / "checkpoints" / "last.ckpt"
+
+    @classmethod
+    def open(cls, directory: str | Path | None, usage: str = "run=DIR") -> "Run":
+        """A run that exists; UserError if the directory holds none."""
+        if directory is None:
+            raise UserError(f"say which run: {usage}, a directory that training wrote")
+        run = cls(directory)
+        if not run.config_path.is_file():
+            raise UserError(f"{directory} is no run directory: it has no config.yaml")
+        return run
+
+    def require_new(self) -> None:
+        """UserError if the directory already holds a run: nothing is ever overwritten."""
+        if self.config_path.exists() or self.best_path.parent.exists():
+            raise UserError(
+                f"{self.directory} already holds a run; give another run_dir=DIR, or go on with "
+                f"it: resume={self.directory}"
+            )
+
+    @property
+    def config(self) -> DictConfig:
+        """The run's config, as resolved when it started."""
+        try:
+            config = OmegaConf.load(self.config_path)
+        except (OSError, OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{self.config_path} cannot be read ({error})") from error
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{self.config_path} is no config")
+        return config
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the config with every interpolation resolved."""
+        with replacing(self.config_path) as path:
+            path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+
+    def update_summary(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """Add entries to ``summary.json`` and return all of them."""
+        summary: dict[str, Any] = {}
+        if self.summary_path.is_file():
+            summary = json.loads(self.summary_path.read_text(encoding="utf-8"))
+        summary.update(entries)
+        write_json(self.summary_path, summary)
+        return summary
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place once it is written whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all."""
+    with replacing(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def environment() -> dict[str, Any]:
+    """What is needed to repeat a run: versions, git commit, machine."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        machine += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    return {"versions": versions, "git_commit": git_commit(), "machine": machine}
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package runs from (``-dirty`` if changed), None in a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

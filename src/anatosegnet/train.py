@@ -1,0 +1,282 @@
+"""``python -m anatosegnet.train``: train, then test the best epoch."""
+
+import logging
+import os
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from anatosegnet.config import instantiate, verb
+from anatosegnet.errors import UserError
+from anatosegnet.run import Run, environment
+
+if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
+    import lightning
+
+    from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.module import SegmentationModule
+
+
+@verb("train")
+def main(config: DictConfig) -> None:
+    """Compose, build, fit, test, and leave a run directory."""
+    output = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        config, run = open_run(config, output)
+        train(config, run)
+    finally:
+        remove_if_empty(output)
+
+
+def open_run(config: DictConfig, output: Path) -> tuple[DictConfig, Run]:
+    """The config and directory of this run: a new one, or the one to go on with."""
+    hydra = HydraConfig.get()
+    processes = config.trainer.get("devices", 1)
+    if hydra.mode == RunMode.MULTIRUN and processes not in (1, "1", "auto"):
+        raise UserError(
+            f"trainer.devices={processes} does not go with -m: its processes would replay the "
+            "sweep; start one command per run, or use trainer.devices=1"
+        )
+    if config.resume is None:
+        run = Run(output)
+        if is_first_process():
+            run.require_new()
+        with open_dict(config):
+            config.run_dir = str(output)
+        return config, run
+    run = Run.open(config.resume, usage="resume=DIR")
+    if not run.last_path.is_file():
+        raise UserError(f"{run.directory} has no {run.last_path.name}: no epoch was finished")
+    resumed = run.config
+    for override in hydra.overrides.task:  # such as trainer.max_epochs=100
+        key = override.split("=")[0].lstrip("+~")
+        if key != "resume" and OmegaConf.select(resumed, key) is not None:
+            OmegaConf.update(resumed, key, OmegaConf.select(config, key))
+    resumed.run_dir, resumed.resume = str(run.directory), str(run.directory)
+    return resumed, run
+
+
+def train(config: DictConfig, run: Run) -> dict[str, Any]:
+    """Fit and test as the config says.
+
+    Args:
+        config: The composed config.
+        run: Where everything is written.
+
+    Returns:
+        What was written to ``summary.json``.
+
+    Raises:
+        UserError: The data or a setting is at fault; raised before anything is written.
+    """
+    import lightning
+    import torch
+
+    quieten()
+    started = time.perf_counter()
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    resume = config.resume is not None
+    data = build_data(config, run.split_path if resume else None)
+    data.setup()
+    module = build_module(config, pretrained=None if not resume else False)
+    trainer = build_trainer(config, module, run, resume)
+    assert data.split is not None
+
+    if trainer.is_global_zero:
+        if not resume:
+            run.write_config(config)
+            data.split.write(run.split_path, data.cases.values())
+        command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
+        run.update_summary({"state": "running", "command": shlex.join(command), **environment()})
+        print_start(config, run, data, module)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(run.last_path) if resume else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        say_how_to_go_on(run, trainer)
+        raise SystemExit(130) from None
+    summary = {
+        "state": "finished",
+        "minutes": round((time.perf_counter() - started) / 60, 2),
+        **best_epoch(trainer),
+    }
+    if config.test and not trainer.fast_dev_run:
+        summary.update(test(trainer, module, data, run))
+    summary["minutes_with_test"] = round((time.perf_counter() - started) / 60, 2)
+    if trainer.is_global_zero:
+        summary = run.update_summary(summary)
+        print(f"run: {run.directory}")
+    return summary
+
+
+def build_data(config: DictConfig, recorded: Path | None = None) -> "SegmentationDataModule":
+    """The data module, with its split (or one that a run recorded) and its augmentation."""
+    from anatosegnet.data.split import RecordedSplit
+
+    split = RecordedSplit(recorded) if recorded else instantiate(config, "split")
+    augmentation = instantiate(config, "augmentation") if config.augmentation else None
+    return instantiate(config, "data", split=split, augmentation=augmentation)
+
+
+def build_module(config: DictConfig, pretrained: bool | None = None) -> "SegmentationModule":
+    """The network with its loss and optimiser.
+
+    Args:
+        config: The composed config.
+        pretrained: Overrides ``model.pretrained``: False where weights are loaded anyway.
+    """
+    from anatosegnet.module import SegmentationModule
+
+    if pretrained is not None and "pretrained" in config.model:
+        config = config.copy()
+        config.model.pretrained, config.model.encoder_weights = pretrained, None
+    return SegmentationModule(
+        instantiate(config, "model"),
+        instantiate(config, "loss"),
+        instantiate(config, "optimizer"),
+        instantiate(config, "scheduler") if config.scheduler else None,
+    )
+
+
+def build_trainer(
+    config: DictConfig, module: "SegmentationModule", run: Run, resume: bool = False
+) -> "lightning.Trainer":
+    """The trainer with its callbacks and loggers."""
+    callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
+    earlier = run.metrics_path.read_text() if resume and run.metrics_path.exists() else None
+    loggers = [instantiate(config.logger, key) for key in named(config.logger)]
+    trainer = instantiate(config, "trainer", callbacks=callbacks, logger=loggers or False)
+    if trainer.is_global_zero:
+        settings = OmegaConf.to_container(config, resolve=True)
+        for logger in loggers:
+            if type(logger).__name__ == "CSVLogger":  # config.yaml says it; metrics go on
+                if earlier is not None:
+                    continue_metrics(logger, run, earlier)
+            else:
+                logger.log_hyperparams(settings)
+    return trainer
+
+
+def named(group: DictConfig | None) -> list[str]:
+    """The keys of a group of objects that are not switched off by null."""
+    return [str(key) for key, value in (group or {}).items() if value is not None]
+
+
+def continue_metrics(logger: Any, run: Run, earlier: str) -> None:
+    """Put the rows of the finished epochs back, which Lightning's csv logger deletes."""
+    _ = logger.experiment
+    run.metrics_path.write_text(earlier)
+    logger.experiment.metrics_keys = earlier.splitlines()[0].split(",")
+
+
+def test(
+    trainer: "lightning.Trainer",
+    module: "SegmentationModule",
+    data: "SegmentationDataModule",
+    run: Run,
+) -> dict[str, Any]:
+    """Test the best epoch, print the table, and return the scores."""
+    from anatosegnet.report import print_scores
+
+    trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
+    assert data.split is not None
+    scores = module.scores(module.test_counts)
+    height, width = data.image_size
+    conditions = {
+        "data": f"{data.name}, {len(scores['iou'])} test images",
+        "split": data.split.description,
+        "selection": data.split.selection,
+        "aggregation": f"per image at {height}×{width} px (the network's size), mean over images",
+    }
+    if trainer.is_global_zero:
+        print_scores("test", scores, conditions)
+    means = {f"test/{score}": round(float(v.mean()), 6) for score, v in scores.items()}
+    deviations = {f"test/{score}_sd": round(float(v.std()), 6) for score, v in scores.items()}
+    loss = {"test/loss": round(float(trainer.callback_metrics["test/loss"]), 6)}
+    return {**means, **deviations, **loss, "test_conditions": conditions}
+
+
+def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
+    """The best epoch (counted from 1) and its validation IoU."""
+    import torch
+
+    best = trainer.checkpoint_callback
+    if best is None or not getattr(best, "best_model_path", ""):
+        return {}
+    # weights only, and no pickled object: the file need not be trusted
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    return {
+        "best_epoch": checkpoint["epoch"] + 1,
+        "epochs": trainer.current_epoch,
+        "val/iou": round(float(best.best_model_score), 6),
+    }
+
+
+def print_start(
+    config: DictConfig,
+    run: Run,
+    data: "SegmentationDataModule",
+    module: "SegmentationModule",
+) -> None:
+    """What is going to be trained, on what, and where it goes."""
+    from anatosegnet.data.case import count_labels
+
+    assert data.split is not None
+    split = data.split
+    parameters = sum(parameter.numel() for parameter in module.model.parameters())
+    print(f"run    {run.directory}")
+    print(f"data   {data.name}: {count_labels(data.cases.values())}")
+    print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
+          f"{len(split.test)} test; {split.selection}")  # fmt: skip
+    print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
+
+
+def say_how_to_go_on(run: Run, trainer: "lightning.Trainer") -> None:
+    """After Ctrl-C: what is kept, and the command that goes on."""
+    if trainer.is_global_zero:
+        run.update_summary({"state": "interrupted"})
+        if run.last_path.is_file():
+            command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
+            print(f"interrupted; {run.last_path} is kept, go on with: {command}", file=sys.stderr)
+        else:
+            print("interrupted before the first epoch ended; nothing to go on from", file=sys.stderr)
+
+
+def quieten() -> None:
+    """Leave out the library messages that would not help a user here."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Experiment logs directory .* exists.*",
+        ".*number of training batches .* is smaller than the logging interval.*",
+        ".*GPU available but not used.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Hydra makes the output directory at once; take it back if nothing came of it."""
+    for folder in (directory, *directory.parents[:2]):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+if __name__ == "__main__":
+    main()
