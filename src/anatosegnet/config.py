@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from anatosegnet.errors import UserError
 
@@ -35,9 +35,15 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print a traceback and exit with 1; its exceptions come through this way.
         os.environ["HYDRA_FULL_ERROR"] = "1"
+
+        @functools.wraps(task)
+        def guarded(config: DictConfig) -> None:
+            with errors_in_one_line():  # Hydra adds a line of its own to what leaves the task
+                task(config)
+
         program = hydra.main(
             version_base="1.3", config_path=str(config_directory()), config_name=config_name
-        )(task)
+        )(guarded)
 
         @functools.wraps(task)
         def main() -> None:
@@ -88,7 +94,8 @@ def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         for link in chain:
             if isinstance(link, UserError):
                 raise link from error
-        if isinstance(root, TypeError | ValueError | ImportError | AttributeError):
+        refused = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
+        if refused or type(root).__name__ == "MisconfigurationException":  # Lightning's own
             raise UserError(f"{key}: {' '.join(str(root).split())}") from error
         raise
 
@@ -97,6 +104,12 @@ def _one_line(error: Exception) -> str:
     """Hydra's message on one line; for a misspelt key, the nearest one that exists."""
     cause = error.__cause__
     text = " ".join(f"{error} {cause if cause is not None else ''}".split())
+    if isinstance(error, MissingMandatoryValue):
+        key = text.split("full_key: ")[-1].split()[0]
+        return f"{key} has no value; give {key}=…"
+    unknown = re.search(r"Could not find '([^']+)' Available options in '[^']+': (.+) Config", text)
+    if unknown:
+        return f"there is no {unknown[1]}; available: {', '.join(unknown[2].split())}"
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(), n=1)

@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 class SegmentationModule(lightning.LightningModule):
     """Trains a network and keeps per-image scores.
 
-    Logs ``train/loss``, ``train/iou``, ``val/loss``, ``val/iou``, ``val/dice`` and the same for
+    Logs ``train/loss``, ``train/iou``, ``train/lr``, ``val/loss``, ``val/iou``, ``val/dice`` and the same for
     ``test``: IoU and Dice per image at the network's size, averaged over images.
 
     Args:
@@ -37,7 +37,7 @@ class SegmentationModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         # same numbers, faster convolutions on CPUs and GPUs alike
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last)
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -52,15 +52,20 @@ class SegmentationModule(lightning.LightningModule):
         """The loss of a batch."""
         logits = self(batch["image"])
         loss = self.loss(logits, batch["mask"])
+        epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
         prediction = lesion_probability(logits.detach()) > 0.5
         hits, false_alarms, misses = count_pixels(prediction, batch["mask"] > 0).float().unbind(1)
         union = hits + false_alarms + misses
         iou = torch.where(union > 0, hits / union.clamp(min=1), 1.0).mean()
-        self.log("train/iou", iou, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/iou", iou, batch_size=size, **epoch_mean)
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Log the epoch's learning rate."""
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a validation batch."""

@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
 
     from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.split import Split
     from anatosegnet.module import SegmentationModule
 
 
@@ -95,21 +97,19 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
             run.write_config(config)
             data.split.write(run.split_path, data.cases.values())
         command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
-        run.update_summary({"state": "running", "command": shlex.join(command), **environment()})
+        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        about = {"state": "running", "command": shlex.join(command), "overrides": overrides}
+        run.update_summary({**about, **environment()})
         print_start(config, run, data, module)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(run.last_path) if resume else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
         say_how_to_go_on(run, trainer)
         raise SystemExit(130) from None
-    summary = {
-        "state": "finished",
-        "minutes": round((time.perf_counter() - started) / 60, 2),
-        **best_epoch(trainer),
-    }
-    if config.test and not trainer.fast_dev_run:
-        summary.update(test(trainer, module, data, run))
-    summary["minutes_with_test"] = round((time.perf_counter() - started) / 60, 2)
+    summary = {"state": "finished", **best_epoch(trainer)}
+    if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        summary.update(test(trainer, module, data, run, selection(config, data.split)))
+    summary["minutes"] = round((time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
         summary = run.update_summary(summary)
         print(f"run: {run.directory}")
@@ -137,12 +137,17 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> "Segment
     if pretrained is not None and "pretrained" in config.model:
         config = config.copy()
         config.model.pretrained, config.model.encoder_weights = pretrained, None
-    return SegmentationModule(
+    module = SegmentationModule(
         instantiate(config, "model"),
         instantiate(config, "loss"),
         instantiate(config, "optimizer"),
         instantiate(config, "scheduler") if config.scheduler else None,
     )
+    try:
+        module.configure_optimizers()  # now, not after the run has begun to write
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer or scheduler: {error}") from error
+    return module
 
 
 def build_trainer(
@@ -181,6 +186,7 @@ def test(
     module: "SegmentationModule",
     data: "SegmentationDataModule",
     run: Run,
+    chosen: str,
 ) -> dict[str, Any]:
     """Test the best epoch, print the table, and return the scores."""
     from anatosegnet.report import print_scores
@@ -192,7 +198,7 @@ def test(
     conditions = {
         "data": f"{data.name}, {len(scores['iou'])} test images",
         "split": data.split.description,
-        "selection": data.split.selection,
+        "selection": chosen,
         "aggregation": f"per image at {height}×{width} px (the network's size), mean over images",
     }
     if trainer.is_global_zero:
@@ -206,17 +212,29 @@ def test(
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
     """The best epoch (counted from 1) and its validation IoU."""
     import torch
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
     best = trainer.checkpoint_callback
-    if best is None or not getattr(best, "best_model_path", ""):
+    if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         return {}
     # weights only, and no pickled object: the file need not be trusted
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    score = best.best_model_score  # None where the last epoch is taken
+    if score is None:
+        score = trainer.callback_metrics["val/iou"]
     return {
         "best_epoch": checkpoint["epoch"] + 1,
         "epochs": trainer.current_epoch,
-        "val/iou": round(float(best.best_model_score), 6),
+        "val/iou": round(float(score), 6),
     }
+
+
+def selection(config: DictConfig, split: "Split") -> str:
+    """How the epoch of ``best.ckpt`` was chosen, said beside every score."""
+    best = config.callbacks.get("best")
+    if best is not None and best.get("monitor") is None:
+        return "the last epoch, none was chosen"
+    return split.selection
 
 
 def print_start(
@@ -232,9 +250,11 @@ def print_start(
     split = data.split
     parameters = sum(parameter.numel() for parameter in module.model.parameters())
     print(f"run    {run.directory}")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     print(f"data   {data.name}: {count_labels(data.cases.values())}")
     print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
-          f"{len(split.test)} test; {split.selection}")  # fmt: skip
+          f"{len(split.test)} test; {selection(config, split)}")  # fmt: skip
     print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
 
 
@@ -246,7 +266,9 @@ def say_how_to_go_on(run: Run, trainer: "lightning.Trainer") -> None:
             command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
             print(f"interrupted; {run.last_path} is kept, go on with: {command}", file=sys.stderr)
         else:
-            print("interrupted before the first epoch ended; nothing to go on from", file=sys.stderr)
+            print(
+                "interrupted before the first epoch ended; nothing to go on from", file=sys.stderr
+            )
 
 
 def quieten() -> None:
@@ -271,11 +293,14 @@ def is_first_process() -> bool:
 
 def remove_if_empty(directory: Path) -> None:
     """Hydra makes the output directory at once; take it back if nothing came of it."""
-    for folder in (directory, *directory.parents[:2]):
-        try:
-            folder.rmdir()
-        except OSError:
+    for folder in (directory, *directory.parents[:3]):
+        content = list(folder.iterdir()) if folder.is_dir() else []
+        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
+            content.pop().unlink()
+        if content or folder == Path():
             return
+        with suppress(OSError):
+            folder.rmdir()
 
 
 if __name__ == "__main__":

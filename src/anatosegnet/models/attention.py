@@ -125,7 +125,9 @@ class AnatomicalAttention(nn.Module):
         if self.bias == "rows":
             position = position // width
         distance = (position[:, None] - position[None, :]).abs()
-        return (self.beta - self.gamma * distance).to(like.dtype)
+        # at least float32: half precision would round the distances of far rows together
+        exact = torch.promote_types(like.dtype, torch.float32)
+        return (self.beta - self.gamma * distance.to(exact)).to(like.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all positions of the map.

@@ -5,10 +5,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import huggingface_hub
 import timm
+import torch
 from torch import Tensor, nn
 
 from anatosegnet.errors import UserError
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         network = _create(name, in_channels, pretrained, weights)
         levels = [
             (info["module"].replace(".", "_"), info["num_chs"])
-            for info in network.feature_info.get_dicts()
+            for info in cast(Any, network).feature_info.get_dicts()
             if info["reduction"] in REDUCTIONS
         ]
         self.stages = nn.ModuleList(_cut(name, network, [module for module, _ in levels]))
@@ -70,6 +71,7 @@ def _create(name: str, in_channels: int, pretrained: bool, weights: str | None) 
         weights = _cached_or_reachable(name)
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     if weights is not None:
+        _require_all_layers(name, weights)
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
         return timm.create_model(name, pretrained=pretrained or weights is not None, **options)
@@ -80,6 +82,23 @@ def _create(name: str, in_channels: int, pretrained: bool, weights: str | None) 
         if pretrained:
             raise _no_weights(name) from error
         raise UserError(f"model.encoder={name} gives no feature maps: {reason}") from error
+
+
+def _require_all_layers(name: str, weights: str) -> None:
+    """UserError if the file lacks a layer: timm would leave it at random in silence."""
+    try:
+        state = timm.models.load_state_dict(weights, use_ema=False, weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors raise many kinds
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"the weights {weights} cannot be read: {reason}") from error
+    with torch.device("meta"):
+        expected = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
+    missing = [key for key in expected if key not in state and "num_batches" not in key]
+    if missing:
+        raise UserError(
+            f"the weights {weights} do not fit {name}: {len(missing)} of {len(expected)} tensors "
+            f"are not in the file, first {missing[0]}"
+        )
 
 
 def _did_you_mean(names: list[str]) -> str:
@@ -136,7 +155,9 @@ def _cut(name: str, network: nn.Module, levels: list[str]) -> Iterator[nn.Sequen
         start = end
 
 
-def _chain(module: nn.Module, levels: list[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _chain(
+    module: nn.Module, levels: list[str], prefix: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
     """The children in order; a Sequential that holds a level inside is opened."""
     for child_name, child in module.named_children():
         name = f"{prefix}{child_name}"

@@ -1,0 +1,119 @@
+"""A trained network applied to images of any size: the one path of evaluate and predict."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
+from anatosegnet.errors import UserError
+from anatosegnet.metrics import lesion_probability
+from anatosegnet.run import Run
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Predictor:
+    """The network of a run with everything it saw in training: size, normalisation, precision.
+
+    Args:
+        model: Images (B, C, H, W) -> logits (B, K, H, W).
+        image_size: (height, width) that the network sees.
+        in_channels: 3 or 1.
+        normalization: As in training.
+        precision: Lightning's name of it, such as ``32-true`` or ``bf16-mixed``.
+        device: Where the network runs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_size: tuple[int, int],
+        in_channels: int = 3,
+        normalization: Normalization = "imagenet",
+        precision: str = "32-true",
+        device: str = "cpu",
+    ) -> None:
+        self.model = model.eval().to(device)
+        self.image_size = image_size
+        self.in_channels = in_channels
+        self.normalization: Normalization = normalization
+        self.precision = precision
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_run(cls, run: Run, device: str = "auto") -> "Predictor":
+        """The best epoch of a run.
+
+        Raises:
+            UserError: The checkpoint is missing, damaged, or not of this run's network.
+        """
+        from anatosegnet.data.datamodule import two_sizes
+        from anatosegnet.train import build_module
+
+        config = run.config
+        module = build_module(config, pretrained=False)
+        if not run.best_path.is_file():
+            raise UserError(f"{run.directory} has no {run.best_path.name}: no epoch was finished")
+        try:
+            checkpoint = torch.load(run.best_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(checkpoint["state_dict"])
+        except Exception as error:  # torch and pickle raise many kinds for a damaged file
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{run.best_path} cannot be loaded: {reason}") from error
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(
+            module.model,
+            two_sizes(config.data.image_size),
+            config.data.in_channels,
+            config.data.normalization,
+            str(config.trainer.get("precision", "32-true")),
+            device,
+        )
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Lesion probability at the network's size.
+
+        Args:
+            images: RGB images (H, W, 3) uint8 of any sizes.
+
+        Returns:
+            (B, height, width) float32 in [0, 1].
+        """
+        tensors = [
+            image_to_tensor(
+                resize_image(image, self.image_size), self.in_channels, self.normalization
+            )
+            for image in images
+        ]
+        batch: Tensor = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
+        with self._autocast():
+            logits = self.model(batch)
+        return lesion_probability(logits).cpu().numpy()
+
+    def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Lesion masks at the images' own sizes, each (H, W) bool."""
+        probabilities = self.probabilities(images)
+        return [
+            mask_at(probability, (image.shape[0], image.shape[1]))
+            for probability, image in zip(probabilities, images, strict=True)
+        ]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = AUTOCAST.get(self.precision)
+        if dtype is None or (dtype is torch.float16 and self.device.type == "cpu"):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype)
+
+
+def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
+    if probability.shape != size:
+        height, width = size
+        probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+    return probability > 0.5
