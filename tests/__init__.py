@@ -1,0 +1,1 @@
+"""Tests mirror src: test_attention.py tests attention.py."""

@@ -1,0 +1,182 @@
+"""Every YAML composes and builds; mistakes end in one line."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from anatosegnet.config import config_directory, instantiate
+from anatosegnet.errors import UserError
+from anatosegnet.train import build_data, build_module
+from tests.running import compose
+
+CONFIGS = config_directory()
+SMALL = ["model.encoder=resnet18", "model.pretrained=false", "data.num_workers=0"]
+NEEDS = {
+    "data/folder": ["data.root=."],
+    "split/files": ["split.train=a.txt", "split.test=b.txt"],
+    "trainer/gpu": ["trainer.accelerator=cpu"],
+    "trainer/ddp": ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.sync_batchnorm=false"],
+    "logger/wandb": ["logger.wandb.offline=true"],
+}
+
+
+def options(*groups: str) -> list[str]:
+    """All ``group/choice`` of the groups, private ones left out."""
+    paths = [path for group in groups for path in (CONFIGS / group).glob("*.yaml")]
+    names = sorted(f"{path.parent.name}/{path.stem}" for path in paths)
+    return [name for name in names if "/_" not in name]
+
+
+def test_every_group_is_known_to_these_tests() -> None:
+    """Breaks if a new config group is not tested here."""
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    tested = {"model", "data", "split", "augmentation", "loss", "optimizer", "scheduler", "trainer",
+              "callbacks", "logger", "paths", "hydra", "experiment", "sweep"}  # fmt: skip
+    assert groups == tested
+
+
+@pytest.mark.parametrize("option", options("model", "loss", "optimizer", "scheduler"))
+def test_module_parts_build(option: str) -> None:
+    """Breaks if a model, loss, optimiser or scheduler YAML does not fit its class."""
+    group, choice = option.split("/")
+    module = build_module(compose(f"{group}={choice}", *SMALL))
+    configured = module.configure_optimizers()
+    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert isinstance(configured, dict) == (option != "scheduler/constant")
+
+
+@pytest.mark.parametrize("option", options("data", "split", "augmentation"))
+def test_data_parts_build(option: str) -> None:
+    """Breaks if a data, split or augmentation YAML does not fit its class."""
+    group, choice = option.split("/")
+    data = build_data(compose(f"{group}={choice}", *SMALL, *NEEDS.get(option, [])))
+    assert data.image_size == (256, 256)
+    assert (data.augmentation is None) == (option == "augmentation/none")
+
+
+@pytest.mark.parametrize("option", options("trainer", "callbacks", "logger"))
+def test_trainer_parts_build(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a trainer, callbacks or logger YAML does not fit its class."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    group, choice = option.split("/")
+    overrides = [f"{group}={choice}", f"run_dir={tmp_path}", *NEEDS.get(option, [])]
+    config = compose(*overrides)
+    for key, value in config[group].items() if group != "trainer" else ():
+        if value is not None:
+            assert instantiate(config[group], key) is not None
+    if group == "trainer":
+        trainer = instantiate(config, "trainer", logger=False)
+        assert trainer.max_epochs == 100
+
+
+@pytest.mark.parametrize("option", options("experiment"))
+def test_experiments_compose(option: str) -> None:
+    """Breaks if an experiment overrides a setting that is gone, or is longer than it may be."""
+    choice = option.split("/")[1]
+    config = compose(f"experiment={choice}")
+    assert config.name == choice
+    build_module(compose(f"experiment={choice}", *SMALL[:2]))
+    text = (CONFIGS / f"{option}.yaml").read_text()
+    assert len(text.splitlines()) <= 18
+    assert f"experiment={choice}" in text  # its header gives the command
+
+
+@pytest.mark.parametrize("option", options("sweep"))
+def test_sweeps_are_multiruns(option: str) -> None:
+    """Breaks if a sweep's grid names a setting that is gone, or runs once only."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = hydra.compose("train", [f"sweep={option.split('/')[1]}"], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    for key in config.hydra.sweeper.params:
+        assert OmegaConf.select(config, key) is not None
+
+
+def test_released_protocol() -> None:
+    """Breaks if the released recipe drifts from what FACTS says of it."""
+    config = compose("experiment=released")
+    assert config.model.attention.bias == "raster"
+    assert config.model.attention.differential == "released"
+    assert (config.model.attention.gamma, config.model.attention.beta) == (1.0, 3.5)
+    assert config.data.name == "busi"
+    assert (config.data.image_size, config.data.batch_size) == (256, 16)
+    assert config.data.normalization == "symmetric"
+    assert config.optimizer == {
+        "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-4, "weight_decay": 1e-4,
+    }  # fmt: skip
+    assert (config.scheduler.step_size, config.scheduler.gamma) == (20, 0.1)
+    assert (config.trainer.max_epochs, config.seed, config.split.seed) == (50, 42, 42)
+    assert config.callbacks.best.monitor is None
+
+
+def test_channels_follow_the_data() -> None:
+    """Breaks if grey data and a colour network could be composed."""
+    assert compose("data.in_channels=1").model.in_channels == 1
+
+
+def test_a_bad_setting_of_a_class_is_one_line() -> None:
+    """Breaks if hydra's wrapping of the error reaches the user."""
+    with pytest.raises(UserError, match=r"^model: attention heads=7 must divide"):
+        instantiate(compose("model.attention.heads=7", *SMALL), "model")
+
+
+def command(*arguments: str, verb: str = "train") -> subprocess.CompletedProcess[str]:
+    """Run a program as a user would."""
+    program = [sys.executable, "-m", f"anatosegnet.{verb}", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model.encodr=resnet18"], "did you mean model.encoder?"),
+        (["modle=unet"], "did you mean model?"),
+        (["model=vnet"], "available: anatosegnet, anatosegnet_released, unet"),
+        (["split=files"], "split.train has no value"),
+        (["data=folder"], "data.root=FOLDER"),
+        (["data=busi", "data.root=/none"], "ANATOSEGNET_DATA_DIR"),
+        (["trainer.devices=2", "hydra.mode=MULTIRUN"], "trainer.devices=1"),
+        (["resume=/none"], "is no run directory"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a mistake shows a traceback, another exit status, or leaves something behind."""
+    monkeypatch.chdir(tmp_path)
+    result = command(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert expected in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+def test_help_is_quick(verb: str) -> None:
+    """Breaks if a heavy import moves to the top of a program."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = command("--help", verb=verb)
+        seconds.append(time.perf_counter() - start)
+        assert "python -m anatosegnet.train" in result.stdout
+    assert min(seconds) < 2
+
+
+def test_a_program_imports_nothing_heavy() -> None:
+    """Breaks if torch or lightning is imported before the config is known to be good."""
+    code = (
+        "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.predict;"
+        "print(sorted({'torch', 'lightning', 'timm', 'pandas', 'wandb'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

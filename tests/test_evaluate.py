@@ -1,0 +1,179 @@
+"""evaluate and predict agree with training and with each other."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from anatosegnet.data.case import read_image, read_mask
+from anatosegnet.data.simulator import simulate
+from anatosegnet.errors import UserError
+from anatosegnet.evaluate import evaluate
+from anatosegnet.inference import Predictor, mask_at
+from anatosegnet.metrics import overlap_scores
+from anatosegnet.overlay import encode_png
+from anatosegnet.predict import predict
+from anatosegnet.run import Run
+from tests.running import compose
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(trained_run: Run, tmp_path: Path) -> Run:
+    """A copy of the trained run that a test may write into."""
+    shutil.copytree(trained_run.directory, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six phantoms as someone's images/ and labels/, of different sizes."""
+    root = tmp_path / "folder"
+    for part in ("images", "labels"):
+        (root / part).mkdir(parents=True)
+    for index in range(6):
+        phantom = simulate(5, index)
+        name = f"{phantom.label} ({index}).png"
+        (root / "images" / name).write_bytes(encode_png(phantom.image))
+        (root / "labels" / name).write_bytes(encode_png(phantom.mask * 255))
+    return root
+
+
+def read_scores(path: Path) -> list[dict[str, str]]:
+    """The rows of scores.csv."""
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_evaluate_reproduces_the_test_of_training(run: Run) -> None:
+    """Breaks if evaluation resizes, normalises, thresholds or selects otherwise than training."""
+    summary = json.loads(run.summary_path.read_text())
+    result = evaluate(run, compose("at=model", "batch_size=3", name="evaluate"))
+    for score in ("iou", "dice", "precision", "recall"):
+        assert result[score] == pytest.approx(summary[f"test/{score}"], abs=1e-6)
+        assert result[f"{score}_sd"] == pytest.approx(summary[f"test/{score}_sd"], abs=1e-6)
+    names = {row["id"] for row in read_scores(run.split_path) if row["part"] == "test"}
+    output = run.directory / "evaluation" / "phantom_at_model_size"
+    assert {row["id"] for row in read_scores(output / "scores.csv")} == names
+
+
+def test_evaluate_and_predict_agree_at_the_original_size(run: Run, folder: Path) -> None:
+    """Breaks if evaluate scores other masks than predict writes."""
+    config = compose("data=folder", f"data.root={folder}", name="evaluate")
+    result = evaluate(run, config, own_data=False)
+    assert "none: all cases of folder, trained on phantom" in result["conditions"]["split"]
+    output = folder.parent / "masks"
+    failures = predict(run, folder / "images", output, compose(name="predict"))
+    assert failures == []
+    rows = read_scores(run.directory / "evaluation" / "folder" / "scores.csv")
+    assert len(rows) == 6
+    for row in rows:
+        mask = cv2.imread(str(output / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED)
+        truth = read_mask(folder / "labels" / f"{row['id']}.png") > 0
+        assert mask.shape == truth.shape == (int(row["height"]), int(row["width"]))
+        assert set(np.unique(mask)) <= {0, 255}
+        hit = mask > 0
+        counts = [(hit & truth).sum(), (hit & ~truth).sum(), (~hit & truth).sum()]
+        expected = overlap_scores(np.array([counts]))
+        for score, value in expected.items():
+            assert float(row[score]) == pytest.approx(value[0], abs=1e-6)
+        assert int(row["lesion_area"]) == truth.sum()
+        assert row["class"] == row["id"].split()[0]
+
+
+def test_overlays_show_every_case_at_its_size(run: Run, folder: Path) -> None:
+    """Breaks if an overlay is missing, scaled, or its colours change their meaning."""
+    evaluate(run, compose("data=folder", f"data.root={folder}", name="evaluate"), own_data=False)
+    overlays = run.directory / "evaluation" / "folder" / "overlays"
+    images = sorted((folder / "images").iterdir())
+    assert sorted(path.name for path in overlays.iterdir()) == [path.name for path in images]
+    for path in images:
+        image, overlay = read_image(path), read_image(overlays / path.name)
+        assert overlay.shape[0] == image.shape[0]
+        assert (overlay[:, : image.shape[1]] == image).all()
+
+
+def test_results_are_not_overwritten_unasked(run: Run) -> None:
+    """Breaks if a second evaluation replaces the first one's results in silence."""
+    evaluate(run, compose(name="evaluate"))
+    with pytest.raises(UserError, match="overwrite=true"):
+        evaluate(run, compose(name="evaluate"))
+    evaluate(run, compose("overwrite=true", name="evaluate"))
+    assert [p.name for p in (run.directory / "evaluation").iterdir()] == ["phantom"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
+def test_a_bad_checkpoint_is_one_line(run: Run, damage: str) -> None:
+    """Breaks if a checkpoint that cannot be used gives a traceback, or half an evaluation."""
+    if damage == "missing":
+        run.best_path.unlink()
+    elif damage == "cut":
+        run.best_path.write_bytes(run.best_path.read_bytes()[:1000])
+    else:
+        torch.save({"state_dict": {"other.weight": torch.zeros(1)}}, run.best_path)
+    with pytest.raises(UserError) as caught:
+        evaluate(run, compose(name="evaluate"))
+    assert "best.ckpt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (run.directory / "evaluation").exists()
+
+
+def test_predict_reports_bad_images_and_does_the_others(run: Run, folder: Path) -> None:
+    """Breaks if one bad file stops the rest, is passed over in silence, or exits with 0."""
+    (folder / "images" / "broken.png").write_bytes(b"\x89PNG but not really")
+    (folder / "images" / "empty.jpg").write_bytes(b"")
+    output = folder.parent / "out"
+    command = [sys.executable, "-m", "anatosegnet.predict", f"run={run.directory}"]
+    command += [f"input={folder / 'images'}", f"output={output}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert len(list(output.iterdir())) == 6
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert "broken.png" in errors[0]
+    assert "empty.jpg" in errors[1]
+    assert "Traceback" not in result.stderr
+
+
+def test_predict_refuses_to_overwrite(run: Run, folder: Path) -> None:
+    """Breaks if masks, or the images themselves, can be overwritten by accident."""
+    image = next((folder / "images").iterdir())
+    output = folder.parent / "out"
+    assert predict(run, image, output, compose(name="predict")) == []
+    with pytest.raises(UserError, match="exists"):
+        predict(run, image, output, compose(name="predict"))
+    with pytest.raises(UserError, match="folder of the images"):
+        predict(run, folder / "images", folder / "images", compose(name="predict"))
+    shutil.copy(image, image.with_suffix(".bmp"))
+    with pytest.raises(UserError, match="same stem"):
+        predict(run, folder / "images", folder.parent / "other", compose(name="predict"))
+
+
+def test_masks_do_not_depend_on_the_batch(run: Run) -> None:
+    """Breaks if images of one batch influence each other."""
+    predictor = Predictor.from_run(run, "cpu")
+    images = [cv2.cvtColor(simulate(9, i).image, cv2.COLOR_GRAY2RGB) for i in range(3)]
+    together = predictor.probabilities(images)
+    for image, probability in zip(images, together, strict=True):
+        np.testing.assert_allclose(predictor.probabilities([image])[0], probability, atol=1e-5)
+
+
+def test_mask_at_is_strictly_above_one_half() -> None:
+    """Breaks if the threshold differs from the argmax of training."""
+    assert mask_at(np.array([[0.5, 0.50001]], np.float32), (1, 2)).tolist() == [[False, True]]
+
+
+def test_a_directory_without_a_run_is_named(tmp_path: Path) -> None:
+    """Breaks if any folder passes for a run."""
+    with pytest.raises(UserError, match="no run directory"):
+        Run.open(tmp_path)
+    with pytest.raises(UserError, match="run=DIR"):
+        Run.open(None)
