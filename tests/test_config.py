@@ -10,9 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from anatosegnet.build import build_data, build_module
 from anatosegnet.config import config_directory, instantiate
 from anatosegnet.errors import UserError
-from anatosegnet.train import build_data, build_module
 from tests.running import compose
 
 CONFIGS = config_directory()

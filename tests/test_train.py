@@ -17,10 +17,11 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.build import build_data, build_module, build_trainer
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
-from anatosegnet.train import build_data, build_module, build_trainer, open_run, train
+from anatosegnet.train import open_run, train
 from tests.running import compose_small
 
 pytestmark = pytest.mark.slow

@@ -93,8 +93,8 @@ def test_cases(
     On the run's own dataset these are its recorded test cases. On another dataset all cases
     are: none of them was seen in training.
     """
+    from anatosegnet.build import build_data, selection
     from anatosegnet.data.split import RecordedSplit
-    from anatosegnet.train import build_data, selection
 
     settings = run.config
     dataset = settings.data.name

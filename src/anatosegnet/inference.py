@@ -51,8 +51,8 @@ class Predictor:
         Raises:
             UserError: The checkpoint is missing, damaged, or not of this run's network.
         """
+        from anatosegnet.build import build_module
         from anatosegnet.data.datamodule import two_sizes
-        from anatosegnet.train import build_module
 
         config = run.config
         module = build_module(config, pretrained=False)

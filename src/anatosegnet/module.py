@@ -18,8 +18,8 @@ Batch = dict[str, Tensor]
 class SegmentationModule(lightning.LightningModule):
     """Trains a network and keeps per-image scores.
 
-    Logs ``train/loss``, ``train/iou``, ``train/lr``, ``val/loss``, ``val/iou``, ``val/dice`` and the same for
-    ``test``: IoU and Dice per image at the network's size, averaged over images.
+    Logs ``train/loss``, ``train/iou``, ``train/lr``, ``val/loss``, ``val/iou``, ``val/dice`` and
+    the same for ``test``: IoU and Dice per image at the network's size, averaged over images.
 
     Args:
         model: (B, C, H, W) images -> (B, K, H, W) logits, K ≥ 2, class 0 is background.

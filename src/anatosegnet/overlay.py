@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 HIT, MISS, FALSE_ALARM = (255, 255, 255), (230, 40, 40), (40, 200, 70)  # RGB
-OPACITY = 0.45
+OPACITY = {HIT: 0.3, MISS: 0.5, FALSE_ALARM: 0.5}  # the tissue must show through
 
 
 def error_overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -28,7 +28,8 @@ def error_overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
         (~truth & prediction, FALSE_ALARM),
     )
     for area, colour in areas:
-        blend = (1 - OPACITY) * image[area] + OPACITY * np.array(colour)
+        opacity = OPACITY[colour]
+        blend = (1 - opacity) * image[area] + opacity * np.array(colour)
         tinted[area] = blend.astype(np.uint8)
     thickness = max(1, round(max(image.shape[:2]) / 400))
     for mask, colour in ((prediction, FALSE_ALARM), (truth, HIT)):

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from anatosegnet.config import instantiate, verb
+from anatosegnet.config import verb
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run, environment
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
 
     from anatosegnet.data.datamodule import SegmentationDataModule
-    from anatosegnet.data.split import Split
     from anatosegnet.module import SegmentationModule
 
 
@@ -81,6 +80,8 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
     import lightning
     import torch
 
+    from anatosegnet.build import build_data, build_module, build_trainer, selection
+
     quieten()
     started = time.perf_counter()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -100,7 +101,7 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         about = {"state": "running", "command": shlex.join(command), "overrides": overrides}
         run.update_summary({**about, **environment()})
-        print_start(config, run, data, module)
+        print_start(run, data, module, selection(config, data.split))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(run.last_path) if resume else None)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -114,71 +115,6 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
         summary = run.update_summary(summary)
         print(f"run: {run.directory}")
     return summary
-
-
-def build_data(config: DictConfig, recorded: Path | None = None) -> "SegmentationDataModule":
-    """The data module, with its split (or one that a run recorded) and its augmentation."""
-    from anatosegnet.data.split import RecordedSplit
-
-    split = RecordedSplit(recorded) if recorded else instantiate(config, "split")
-    augmentation = instantiate(config, "augmentation") if config.augmentation else None
-    return instantiate(config, "data", split=split, augmentation=augmentation)
-
-
-def build_module(config: DictConfig, pretrained: bool | None = None) -> "SegmentationModule":
-    """The network with its loss and optimiser.
-
-    Args:
-        config: The composed config.
-        pretrained: Overrides ``model.pretrained``: False where weights are loaded anyway.
-    """
-    from anatosegnet.module import SegmentationModule
-
-    if pretrained is not None and "pretrained" in config.model:
-        config = config.copy()
-        config.model.pretrained, config.model.encoder_weights = pretrained, None
-    module = SegmentationModule(
-        instantiate(config, "model"),
-        instantiate(config, "loss"),
-        instantiate(config, "optimizer"),
-        instantiate(config, "scheduler") if config.scheduler else None,
-    )
-    try:
-        module.configure_optimizers()  # now, not after the run has begun to write
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer or scheduler: {error}") from error
-    return module
-
-
-def build_trainer(
-    config: DictConfig, module: "SegmentationModule", run: Run, resume: bool = False
-) -> "lightning.Trainer":
-    """The trainer with its callbacks and loggers."""
-    callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
-    earlier = run.metrics_path.read_text() if resume and run.metrics_path.exists() else None
-    loggers = [instantiate(config.logger, key) for key in named(config.logger)]
-    trainer = instantiate(config, "trainer", callbacks=callbacks, logger=loggers or False)
-    if trainer.is_global_zero:
-        settings = OmegaConf.to_container(config, resolve=True)
-        for logger in loggers:
-            if type(logger).__name__ == "CSVLogger":  # config.yaml says it; metrics go on
-                if earlier is not None:
-                    continue_metrics(logger, run, earlier)
-            else:
-                logger.log_hyperparams(settings)
-    return trainer
-
-
-def named(group: DictConfig | None) -> list[str]:
-    """The keys of a group of objects that are not switched off by null."""
-    return [str(key) for key, value in (group or {}).items() if value is not None]
-
-
-def continue_metrics(logger: Any, run: Run, earlier: str) -> None:
-    """Put the rows of the finished epochs back, which Lightning's csv logger deletes."""
-    _ = logger.experiment
-    run.metrics_path.write_text(earlier)
-    logger.experiment.metrics_keys = earlier.splitlines()[0].split(",")
 
 
 def test(
@@ -229,19 +165,8 @@ def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
     }
 
 
-def selection(config: DictConfig, split: "Split") -> str:
-    """How the epoch of ``best.ckpt`` was chosen, said beside every score."""
-    best = config.callbacks.get("best")
-    if best is not None and best.get("monitor") is None:
-        return "the last epoch, none was chosen"
-    return split.selection
-
-
 def print_start(
-    config: DictConfig,
-    run: Run,
-    data: "SegmentationDataModule",
-    module: "SegmentationModule",
+    run: Run, data: "SegmentationDataModule", module: "SegmentationModule", chosen: str
 ) -> None:
     """What is going to be trained, on what, and where it goes."""
     from anatosegnet.data.case import count_labels
@@ -254,7 +179,7 @@ def print_start(
         print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     print(f"data   {data.name}: {count_labels(data.cases.values())}")
     print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
-          f"{len(split.test)} test; {selection(config, split)}")  # fmt: skip
+          f"{len(split.test)} test; {chosen}")  # fmt: skip
     print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
 
 
@@ -293,14 +218,17 @@ def is_first_process() -> bool:
 
 def remove_if_empty(directory: Path) -> None:
     """Hydra makes the output directory at once; take it back if nothing came of it."""
-    for folder in (directory, *directory.parents[:3]):
+    here = Path.cwd()
+    for folder in (directory.resolve(), *directory.resolve().parents):
         content = list(folder.iterdir()) if folder.is_dir() else []
         if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
             content.pop().unlink()
-        if content or folder == Path():
+        if content or folder == here:
             return
         with suppress(OSError):
             folder.rmdir()
+        if here not in folder.parents:  # folders elsewhere may have been there before
+            return
 
 
 if __name__ == "__main__":

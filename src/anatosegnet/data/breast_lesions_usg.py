@@ -3,8 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, Case
-from anatosegnet.data.datamodule import SegmentationDataModule, require_directory
+from anatosegnet.data.case import NORMAL, UNKNOWN, Case
+from anatosegnet.data.datamodule import (
+    SegmentationDataModule,
+    files_by_stem,
+    require_directory,
+)
 from anatosegnet.errors import UserError
 
 IMAGES = "BrEaST-Lesions_USG-images_and_masks"
@@ -38,7 +42,9 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
         spreadsheets = sorted(self.root.glob(SPREADSHEET))
         if not spreadsheets:
             raise UserError(f"data {self.name}: {self.root} holds no {SPREADSHEET}; {HOW_TO_GET}")
-        cases, problems, listed = [], [], set()
+        cases: list[Case] = []
+        problems: list[str] = []
+        listed: set[str] = set()
         for row in _rows(spreadsheets[-1], self.name):
             # several file names are joined by "&"
             masks = [part.strip() for part in row["Mask_tumor_filename"].split("&")]
@@ -52,11 +58,12 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
             if not paths and row["Classification"] != NORMAL:
                 problems.append(f"{image}: the spreadsheet names no tumour mask for it")
             elif not missing:
-                size = float(row["Pixel_size"]) * 10 if row["Pixel_size"] else None  # cm -> mm
-                cases.append(Case(image.stem, image, tuple(paths), row["Classification"], size))
+                size = _pixel_size_mm(row["Pixel_size"], image, problems)
+                label = row["Classification"] or UNKNOWN
+                cases.append(Case(image.stem, image, tuple(paths), label, size))
         problems += [
             f"{path}: is in the folder but not in the spreadsheet"
-            for path in sorted(folder.glob("*.png"))
+            for path in files_by_stem(folder, []).values()
             if path.name not in listed and "_other" not in path.stem
         ]
         if not cases and not problems:
@@ -78,4 +85,16 @@ def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
     return [
         {column: str(row[column]).strip() for column in COLUMNS}
         for row in table.to_dict("records")
+        if row["Image_filename"].strip()  # not the blank rows that spreadsheets collect
     ]
+
+
+def _pixel_size_mm(text: str, image: Path, problems: list[str]) -> float | None:
+    """The edge of a pixel in mm from the cell, which holds cm; None if it is empty."""
+    if not text:
+        return None
+    try:
+        return float(text) * 10
+    except ValueError:
+        problems.append(f"{image}: the spreadsheet gives its Pixel_size as {text!r}, not a number")
+        return None

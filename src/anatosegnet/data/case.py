@@ -51,7 +51,7 @@ def read_case(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         CaseError: A file is unreadable, sizes differ, or the mask is empty though a lesion is
-            claimed.
+            claimed, or the reverse.
     """
     if case.image is None:
         raise CaseError(f"{case.name}: has no image file")
@@ -68,6 +68,9 @@ def read_case(case: Case) -> tuple[np.ndarray, np.ndarray]:
     if case.label != NORMAL and not mask.any():
         files = ", ".join(str(path) for path in case.masks) or case.name
         raise CaseError(f"{files}: the mask is empty, though the case is {_claim(case.label)}")
+    if case.label == NORMAL and mask.any():
+        files = ", ".join(str(path) for path in case.masks)
+        raise CaseError(f"{files}: the mask shows a lesion, though the case is normal")
     return image, mask
 
 
@@ -75,7 +78,7 @@ def read_image(path: Path) -> np.ndarray:
     """Read any supported image as RGB.
 
     1-bit, grey, palette, RGB and RGBA become 8-bit RGB (transparency is dropped). 16-bit files
-    are divided by the largest value of the depth they use (10, 12 or 16 bits).
+    are divided by the largest value of the depth they use (8, 10, 12 or 16 bits).
 
     Returns:
         (H, W, 3) uint8.
@@ -94,9 +97,9 @@ def read_image(path: Path) -> np.ndarray:
 def read_mask(path: Path) -> np.ndarray:
     """Read any supported mask as {0, 1}.
 
-    Colours count by their brightest channel; transparent pixels are background. Files whose
-    values stay under 32 are label maps: everything above 0 is lesion. Others are cut at half
-    their brightest value, which puts the border of an anti-aliased mask where it was drawn.
+    Colours count by their brightest channel; pixels less than half opaque are background. Files
+    whose values stay under 32 are label maps: everything above 0 is lesion. Others are cut at
+    half their brightest value, which puts the border of an anti-aliased mask where it was drawn.
 
     Returns:
         (H, W) uint8 in {0, 1}.
@@ -106,8 +109,9 @@ def read_mask(path: Path) -> np.ndarray:
     """
     pixels = _decode(path)
     if pixels.ndim == 3:
-        colours = pixels[..., :3].max(axis=2)
-        pixels = np.where(pixels[..., 3] > 0, colours, 0) if pixels.shape[2] == 4 else colours
+        colours, opacity = pixels[..., :3].max(axis=2), pixels[..., 3:]
+        opaque = opacity[..., 0] >= max(opacity.max() / 2, 1) if opacity.size else True
+        pixels = np.where(opaque, colours, 0)
     brightest = pixels.max()
     if brightest < 32 and not np.issubdtype(pixels.dtype, np.floating):
         return (pixels > 0).astype(np.uint8)
@@ -141,12 +145,14 @@ def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
-        largest = next(top for top in (1023, 4095, 65535) if pixels.max() <= top)
+        colours = pixels[..., :3]  # opaque is 65535 whatever the colours' depth
+        colours = colours if pixels.ndim == 3 else pixels
+        largest = next(top for top in (255, 1023, 4095, 65535) if colours.max() <= top)
     elif np.issubdtype(pixels.dtype, np.floating) and pixels.min() >= 0 and pixels.max() <= 1:
         largest = 1
     else:
         raise CaseError(f"{path}: pixels of type {pixels.dtype} in an unknown range")
-    return np.rint(pixels * (255.0 / largest)).astype(np.uint8)
+    return np.rint(np.minimum(pixels * (255.0 / largest), 255)).astype(np.uint8)
 
 
 def _size(pixels: np.ndarray) -> str:

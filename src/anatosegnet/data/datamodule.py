@@ -2,11 +2,13 @@
 
 import os
 import re
+import unicodedata
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import albumentations as A
 import cv2
@@ -41,6 +43,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         seed: Of the order of the cases and of the augmentation.
     """
 
+    name: str  # Lightning's own attribute is Optional
+
     def __init__(
         self,
         name: str,
@@ -57,6 +61,11 @@ class SegmentationDataModule(lightning.LightningDataModule):
         super().__init__()
         if in_channels not in (1, 3):
             raise UserError(f"data.in_channels={in_channels} must be 1 (grey) or 3 (RGB)")
+        if normalization not in get_args(Normalization):
+            known = " or ".join(get_args(Normalization))
+            raise UserError(f"data.normalization={normalization} must be {known}")
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size} must be at least 1")
         self.name = name
         self.splitter: Splitter = split or HoldoutSplit()
         self.augmentation = augmentation
@@ -90,6 +99,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         """Find the cases once, in natural order of their names; raises UserError as they do."""
         if not self.cases:
             cases, problems = self.find_cases()
+            problems += _repeated(cases)
             if problems:
                 # look into the files too, so that one message names everything
                 self._report(problems + self._read_all(cases))
@@ -159,7 +169,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(dataset), self.seed, train, rank, world_size),  # type: ignore[arg-type]
+            sampler=EpochSampler(len(dataset), self.seed, train, rank, world_size),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -181,7 +191,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
 def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
     """An edge, or (height, width), as (height, width)."""
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    try:
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.image_size={size} must be an edge or [height, width]") from error
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise UserError(f"data.image_size={size} must be whole numbers of pixels")
     if min(height, width) < 32:
         raise UserError(f"data.image_size={height}×{width} is too small; at least 32×32")
     return height, width
@@ -206,9 +221,10 @@ def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if path.stem in files:
-            problems.append(f"{path}: {files[path.stem].name} has the same stem")
-        files[path.stem] = path
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
+        if stem in files:
+            problems.append(f"{path}: {files[stem].name} has the same stem")
+        files[stem] = path
     return files
 
 
@@ -226,12 +242,15 @@ def pair_by_stem(images: Path, masks: Path) -> tuple[list[tuple[str, Path, Path]
     return [(stem, image_files[stem], mask_files[stem]) for stem in stems], problems
 
 
-def without_partner(
-    files: dict[str, Path], partners: Iterable[str], complaint: str
-) -> list[str]:
+def without_partner(files: dict[str, Path], partners: Iterable[str], complaint: str) -> list[str]:
     """One line for each file whose stem is not among the partners."""
     known = set(partners)
     return [f"{path}: {complaint}" for stem, path in files.items() if stem not in known]
+
+
+def _repeated(cases: Iterable[Case]) -> list[str]:
+    counts = Counter(case.name for case in cases)
+    return [f"{name}: {count} cases have this name" for name, count in counts.items() if count > 1]
 
 
 def _start_worker(worker: int) -> None:

@@ -1,6 +1,7 @@
 """The dataset and the sampler: cases become tensors, the same for any number of workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import albumentations as A
@@ -15,6 +16,7 @@ from anatosegnet.data.transforms import (
     image_to_tensor,
     resize_image,
     resize_mask,
+    seed_augmentation,
 )
 
 Reader = Callable[[Case], tuple[np.ndarray, np.ndarray]]
@@ -25,7 +27,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     """Cases as tensors at the network's size.
 
     An item is asked for by (epoch, index): the augmentation of a case depends on the seed, the
-    epoch and the index alone, never on the worker that happens to draw it.
+    epoch and the index alone, never on the worker that happens to draw it. An index alone means
+    epoch 0 (Lightning's ``overfit_batches`` replaces the sampler).
 
     Args:
         cases: The cases, in order.
@@ -63,15 +66,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.cases)
 
-    def __getitem__(self, key: Key) -> dict[str, Tensor | int]:
-        epoch, index = key
+    def __getitem__(self, key: Key | int) -> dict[str, Tensor | int]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
         if self.resized is not None:
             image, mask = self.resized[index]
         else:
             image, mask = read_resized(self.cases[index], self.read, self.image_size)
         if self.augmentation is not None:
-            seed = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)
-            self.augmentation.set_random_seed(int(seed[0]))
+            seed_augmentation(self.augmentation, (self.seed, epoch, index))
             augmented = self.augmentation(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]
         return {
@@ -81,9 +83,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         }
 
 
-def read_resized(
-    case: Case, read: Reader, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def read_resized(case: Case, read: Reader, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Read a case and bring its image and mask to (height, width)."""
     image, mask = read(case)
     return resize_image(image, size), resize_mask(mask, size)
@@ -122,7 +122,8 @@ class EpochSampler(Sampler[Key]):
         if self.train:
             generator = np.random.default_rng([self.seed, self.epoch])
             order = generator.permutation(self.size).tolist()
-            order += order[: -self.size % self.world_size]
+            total = len(self) * self.world_size
+            order = list(islice(cycle(order), total))
         return ((self.epoch, index) for index in order[self.rank :: self.world_size])
 
     def __len__(self) -> int:

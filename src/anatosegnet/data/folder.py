@@ -1,5 +1,6 @@
 """Anyone's data: a folder with ``images/`` and ``labels/``, paired by file stem."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class FolderDataModule(SegmentationDataModule):
     Args:
         root: The folder.
         include_normal: Keep images whose mask is empty, as cases without a lesion. Without it
-            an empty mask is a problem to put right.
+            images named normal are left out, and any other empty mask is a problem to put right.
         **shared: See `SegmentationDataModule`.
     """
 
@@ -39,20 +40,22 @@ class FolderDataModule(SegmentationDataModule):
         for folder in (self.root, self.root / "images", self.root / "labels"):
             require_directory(folder, self.name, way_out)
         pairs, problems = pair_by_stem(self.root / "images", self.root / "labels")
-        if not pairs and not problems:
-            raise UserError(f"data {self.name}: {self.root / 'images'} holds no image; {way_out}")
         cases = []
         for stem, image, mask in pairs:
             label = class_in_name(stem)
             if self.include_normal and _is_empty(mask):
                 label = NORMAL
-            cases.append(Case(stem, image, (mask,), label))
+            if self.include_normal or label != NORMAL:
+                cases.append(Case(stem, image, (mask,), label))
+        if not cases and not problems:
+            raise UserError(f"data {self.name}: {self.root / 'images'} holds no image; {way_out}")
         return cases, problems
 
 
 def class_in_name(name: str) -> str:
-    """The class that a name begins with, or ``unknown``."""
-    return next((label for label in CLASSES if name.lower().startswith(label)), UNKNOWN)
+    """The class that is the first word of a name, or ``unknown``."""
+    word = re.match(r"[^\W\d_]*", name.lower())
+    return word[0] if word and word[0] in CLASSES else UNKNOWN
 
 
 def _is_empty(mask: Path) -> bool:

@@ -3,12 +3,13 @@
 import csv
 import hashlib
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from anatosegnet.data.case import Case
+from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -28,6 +29,8 @@ class Split:
         """How the epoch was chosen, said beside every score."""
         if set(self.val) == set(self.test):
             return "epoch chosen on the test cases themselves (validation = test)"
+        if shared := set(self.val) & set(self.test):
+            return f"epoch chosen on {len(self.val)} cases, {len(shared)} of them test cases"
         return "epoch chosen on separate validation cases"
 
     def write(self, path: Path, cases: Iterable[Case]) -> None:
@@ -68,8 +71,9 @@ class HoldoutSplit:
     def __call__(self, cases: Sequence[Case]) -> Split:
         """Split the cases."""
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
-        parts = stratified_parts(cases, self.fractions, self.seed)
-        return Split(*parts, description=f"holdout {shares}, stratified by class, seed {self.seed}")
+        train, val, test = stratified_parts(cases, self.fractions, self.seed)
+        description = f"holdout {shares}, stratified by class, seed {self.seed}"
+        return Split(train, val, test, description)
 
 
 class ReleasedSplit:
@@ -123,7 +127,8 @@ class FilesSplit:
                     f"split: {len(leaked)} cases are both in train and in {part}: "
                     f"{_some(leaked)}; take them out of one list"
                 )
-        return Split(train, val, test, f"files train {self.train.stem}, {origin}, test {self.test.stem}")
+        description = f"files train {self.train.stem}, {origin}, test {self.test.stem}"
+        return Split(train, val, test, description)
 
 
 class RecordedSplit:
@@ -136,10 +141,10 @@ class RecordedSplit:
         """Read the split; raises UserError if its cases are not all there."""
         parts: dict[str, list[str]] = {part: [] for part in PARTS}
         try:
-            with self.path.open(newline="", encoding="utf-8") as file:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
                 for row in csv.DictReader(file):
                     parts[row["part"]].append(row["id"])
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{self.path} cannot be read as a split ({error!r})") from error
         known = {case.name for case in cases}
         missing = sorted({name for names in parts.values() for name in names} - known)
@@ -148,7 +153,8 @@ class RecordedSplit:
                 f"{len(missing)} cases of {self.path} are not in the data: {_some(missing)}; "
                 "point paths.data_dir to the data of the run"
             )
-        return Split(*(tuple(parts[part]) for part in PARTS), description=f"recorded in {self.path}")
+        train, val, test = (tuple(parts[part]) for part in PARTS)
+        return Split(train, val, test, f"recorded in {self.path}")
 
 
 def stratified_parts(
@@ -183,9 +189,10 @@ def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"split: the list {path} cannot be read ({error})") from error
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = unicodedata.normalize("NFC", text).splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     # "case.png" means "case", unless a case is really called so
-    names = [name if name in known else name.rsplit(".", 1)[0] for name in names]
+    names = [name if name in known else _without_suffix(name) for name in names]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
@@ -198,6 +205,11 @@ def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
     if not names:
         raise UserError(f"split: the list {path} is empty")
     return tuple(names)
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -1,6 +1,8 @@
 """From pixels to tensors: resizing, normalisation, and the released augmentation."""
 
 import os
+import random
+from collections.abc import Sequence
 from typing import Literal
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
@@ -60,6 +62,21 @@ def image_to_tensor(
     return (scaled - mean[:, None, None]) / deviation[:, None, None]
 
 
+def seed_augmentation(augmentation: A.Compose, seed: Sequence[int]) -> None:
+    """Fix everything that the next call of an augmentation draws.
+
+    The whole pipeline shares one state. Albumentations' own ``set_random_seed`` gives every
+    transform a state of its own, all alike: each would then draw the same number, so that a
+    transform of p = 0.1 happens only together with all those of larger p.
+
+    Args:
+        augmentation: The pipeline.
+        seed: Integers from 0, such as (seed, epoch, index).
+    """
+    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    augmentation.set_random_state(np.random.default_rng(seed), random.Random(state))
+
+
 def released_augmentation() -> A.Compose:
     """The authors' augmentation: one of five, with equal chance.
 
@@ -68,7 +85,7 @@ def released_augmentation() -> A.Compose:
     their size.
     """
     degrees = [degree for degree in range(-5, 6) if degree != 0]
-    rotations = [A.Rotate((degree, degree), border_mode=cv2.BORDER_CONSTANT, p=1) for degree in degrees]
+    rotations = [A.Rotate((k, k), border_mode=cv2.BORDER_CONSTANT, p=1) for k in degrees]
     return A.Compose(
         [
             A.OneOf(
