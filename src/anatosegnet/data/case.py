@@ -1,8 +1,8 @@
 """A case: one image with its masks and what is known of it; and how its files are read."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -27,6 +27,10 @@ class Case:
         masks: Mask files, merged by OR; none stands for "no lesion".
         label: ``benign``, ``malignant``, ``normal`` (no lesion) or ``unknown``.
         pixel_size_mm: Edge of a pixel in mm, where the dataset tells.
+        group: Patient, or group of near-duplicate images; cases of one group never lie on two
+            sides of a split. Empty: the case stands alone.
+        fold: The dataset's own fold, counted from 0, where it has such.
+        details: What else the dataset tells, by name, such as ``birads`` and ``device``.
     """
 
     name: str
@@ -34,6 +38,9 @@ class Case:
     masks: tuple[Path, ...] = ()
     label: str = UNKNOWN
     pixel_size_mm: float | None = None
+    group: str = ""
+    fold: int | None = None
+    details: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def count_labels(cases: Iterable[Case]) -> str:
