@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anatosegnet.models.attention import AnatomicalAttention, forward_difference
+from anatosegnet.models import attend
+from anatosegnet.models.attention import AnatomicalAttention, forward_difference, row_codes
 
 BIASES = ("rows", "raster", "none")
 DIFFERENTIALS = ("spatial", "released", "none")
@@ -22,6 +23,7 @@ def reference(module: AnatomicalAttention, x: Tensor) -> Tensor:
     N, heads = H * W, module.num_heads
     d = C // heads
     w_q, w_k, w_v = module.qkv.weight.split(C)
+    gammas = module.gammas().expand(heads)
     output = torch.empty(B, N, C, dtype=x.dtype)
     for b in range(B):
         maps = [x[b]]
@@ -46,9 +48,9 @@ def reference(module: AnatomicalAttention, x: Tensor) -> Tensor:
             for i in range(N):
                 for j in range(N):
                     if module.bias == "rows":
-                        scores[i, j] += module.beta - module.gamma * abs(i // W - j // W)
+                        scores[i, j] += module.beta - gammas[h] * abs(i // W - j // W)
                     elif module.bias == "raster":
-                        scores[i, j] += module.beta - module.gamma * abs(i - j)
+                        scores[i, j] += module.beta - gammas[h] * abs(i - j)
             values = inputs[0] @ w_v[rows].T
             output[b, :, rows] = scores.softmax(dim=1) @ values
     projected = output @ module.proj.weight.T + module.proj.bias
@@ -77,6 +79,55 @@ def test_gradients_agree_with_the_definition(bias: str, differential: str) -> No
     actual = torch.autograd.grad((module(x) * weight).sum(), variables)
     expected = torch.autograd.grad((reference(module, x) * weight).sum(), variables)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias", ["rows", "raster"])
+@pytest.mark.parametrize("one_head", [False, True])
+def test_learned_gamma(bias: str, one_head: bool) -> None:
+    """Breaks if γ of a head gets a wrong gradient, does not start as given, or goes below 0."""
+    torch.manual_seed(7)
+    heads = 1 if one_head else 2
+    module = AnatomicalAttention(8, heads, bias, gamma=0.7, learn_gamma=True).double()
+    torch.testing.assert_close(module.gammas(), torch.full((heads,), 0.7, dtype=torch.float64))
+    assert module.raw_gamma is not None
+    with torch.no_grad():
+        module.raw_gamma += torch.arange(heads)
+    x = torch.randn(1, 8, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(x)
+    variables = [x, *module.parameters()]
+    actual = torch.autograd.grad((module(x) * weight).sum(), variables)
+    expected = torch.autograd.grad((reference(module, x) * weight).sum(), variables)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        module.raw_gamma.fill_(-50.0)
+    assert (module.gammas() >= 0).all()
+
+
+@pytest.mark.parametrize("bias", BIASES)
+def test_blocks_of_queries_change_nothing(bias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a block forgets where it stands, or gradients of blocks are not added up."""
+    torch.manual_seed(8)
+    module = AnatomicalAttention(8, 2, bias, gamma=0.3, learn_gamma=bias != "none").double()
+    x = torch.randn(2, 8, 10, 9, dtype=torch.float64, requires_grad=True)  # 90 tokens
+    variables = [x, *module.parameters()]
+    whole = module(x)
+    gradients = torch.autograd.grad(whole.square().sum(), variables)
+    monkeypatch.setattr(attend, "BLOCK_BYTES", 1)  # blocks of 32, 32 and 26
+    blocks = module(x)
+    torch.testing.assert_close(blocks, whole, rtol=0, atol=1e-12)
+    again = torch.autograd.grad(blocks.square().sum(), variables)
+    torch.testing.assert_close(again, gradients, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias", BIASES)
+def test_other_devices_compute_the_same(bias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if the path of CUDA and of exported graphs gives other numbers than the CPU's."""
+    torch.manual_seed(9)
+    module = AnatomicalAttention(8, 2, bias, gamma=0.3).double()
+    x = torch.randn(2, 8, 5, 7, dtype=torch.float64)
+    expected = module(x)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-12)
 
 
 def test_reproduces_the_released_code() -> None:
@@ -150,17 +201,93 @@ def test_beta_is_without_effect() -> None:
     torch.testing.assert_close(module(x), first, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("differential", DIFFERENTIALS)
-def test_bf16_stays_close(bias: str, differential: str) -> None:
+def test_half_precision_stays_close(bias: str, differential: str, precision: torch.dtype) -> None:
     """Breaks if a bias or difference is taken in a precision that loses the order of rows."""
     torch.manual_seed(6)
     module = AnatomicalAttention(32, 4, bias, differential)
-    x = torch.randn(2, 32, 12, 9)
+    x = torch.randn(2, 32, 12, 9, requires_grad=True)
     exact = module(x)
-    with torch.autocast("cpu", torch.bfloat16):
+    (exact_gradient,) = torch.autograd.grad(exact.square().sum(), x)
+    with torch.autocast("cpu", precision):
         rounded = module(x).float()
+    (gradient,) = torch.autograd.grad(rounded.square().sum(), x)
     assert (rounded - exact).norm() / exact.norm() < 2e-2
+    assert (gradient - exact_gradient).norm() / exact_gradient.norm() < 3e-2
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, torch.float32])
+def test_far_rows_keep_their_order(precision: torch.dtype) -> None:
+    """Breaks if the bias of a tall map overflows, or far rows round together."""
+    module = AnatomicalAttention(8, 2, "rows", "none", gamma=1.0)
+    torch.nn.init.zeros_(module.qkv.weight)  # the bias alone decides
+    with torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+        weights = module.attention_map(torch.zeros(1, 8, 256, 1))[0, 0]
+    assert weights.isfinite().all()
+    steps = -weights[0, :64].double().log().diff()  # beyond, float32 underflows
+    assert (steps > 0).all()
+    torch.testing.assert_close(steps, torch.ones(63).double(), rtol=4e-3, atol=0.13)
+
+
+def test_row_codes_tell_the_distance_in_rows() -> None:
+    """Breaks if the identity t_i · t_j = (H - 1) - 2·|y_i - y_j| fails, on one row as on many."""
+    for H, W in ((5, 3), (1, 4)):
+        codes = row_codes(H, W, torch.empty(0, dtype=torch.float64))[:, :-1]
+        y = torch.arange(H * W) // W
+        expected = (H - 1) - 2.0 * (y[:, None] - y).abs()
+        torch.testing.assert_close(codes @ codes.T, expected.double(), rtol=0, atol=0)
+
+
+def test_attention_map_is_what_the_module_uses() -> None:
+    """Breaks if the weights shown are not those applied, or their rows do not sum to 1."""
+    torch.manual_seed(10)
+    module = AnatomicalAttention(12, 3).double()
+    x = torch.randn(2, 12, 4, 5, dtype=torch.float64)
+    weights = module.attention_map(x)
+    assert weights.shape == (2, 3, 20, 20)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 20).double())
+    value = module.qkv(x.flatten(2).transpose(1, 2))[..., 24:].unflatten(2, (3, 4))
+    out = module.proj((weights @ value.transpose(1, 2)).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(out.transpose(1, 2).reshape(x.shape), module(x))
+
+
+def test_memory_format_is_channels_last() -> None:
+    """Breaks if the module hands on a copy in the order of another memory format."""
+    x = torch.randn(2, 8, 4, 5).contiguous(memory_format=torch.channels_last)
+    assert AnatomicalAttention(8, 2)(x).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("differential", DIFFERENTIALS)
+def test_compiles_without_graph_breaks(bias: str, differential: str) -> None:
+    """Breaks if torch.compile meets something it cannot trace, forward or backward."""
+    torch.compiler.reset()  # each case is a network of its own, not a change of the last one
+    torch.manual_seed(11)
+    module = AnatomicalAttention(8, 2, bias, differential)
+    x = torch.randn(1, 8, 4, 5, requires_grad=True)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), module(x))
+    (actual,) = torch.autograd.grad(compiled(x).square().sum(), x)
+    (expected,) = torch.autograd.grad(module(x).square().sum(), x)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_matrix_of_all_tokens_is_kept() -> None:
+    """Breaks if something as large as the N×N weights is saved for the backward pass."""
+    saved: list[int] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    module, x = AnatomicalAttention(8, 2), torch.randn(1, 8, 20, 20, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        module(x)
+    assert saved
+    assert max(saved) < 400 * 400
 
 
 def test_forward_difference_ends_in_zero() -> None:
@@ -177,6 +304,8 @@ def test_forward_difference_ends_in_zero() -> None:
         ({"bias": "columns"}, "columns"),
         ({"differential": "diagonal"}, "diagonal"),
         ({"gamma": -1.0}, "gamma"),
+        ({"learn_gamma": True, "gamma": 0.0}, "learn_gamma"),
+        ({"learn_gamma": True, "bias": "none"}, "learn_gamma"),
     ],
 )
 def test_bad_settings_are_named(settings: dict, message: str) -> None:

@@ -24,6 +24,7 @@ class AttentionSettings:
     differential: Differential = "spatial"
     gamma: float = 1.0
     beta: float = 0.0
+    learn_gamma: bool = False
     residual: bool = False
     """Add the attended features to the features instead of replacing them."""
 
@@ -75,6 +76,7 @@ class AnatoSegNet(nn.Module):
                     differential=attention.differential,
                     gamma=attention.gamma,
                     beta=attention.beta,
+                    learn_gamma=attention.learn_gamma,
                 )
                 for level, channels in enumerate(self.encoder.channels, start=1)
                 if level in attention.levels

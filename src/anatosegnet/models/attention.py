@@ -12,11 +12,14 @@ The word "differential" means these image differences. It has nothing to do with
 "Differential Transformer", which subtracts two softmax maps.
 """
 
+import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from anatosegnet.models.attend import attend, attention_weights
 
 Bias = Literal["rows", "raster", "none"]
 Differential = Literal["spatial", "released", "none"]
@@ -60,10 +63,33 @@ def released_differences(tokens: Tensor, height: int, width: int) -> tuple[Tenso
     return horizontal, vertical
 
 
+def row_codes(height: int, width: int, like: Tensor) -> Tensor:
+    """Codes of ±1 whose dot products tell the distance in rows.
+
+    Code r of a token in row y is +1 if y > r, else -1, so two tokens disagree in as many codes
+    as rows lie between them: t_i · t_j = (H - 1) - 2·|y_i - y_j|. One more entry, 1 for keys,
+    lets the query take the constant H - 1 away, so that low precision is spent on the distance.
+    All entries are exact in half precision.
+
+    Args:
+        height: H of the map.
+        width: W of the map.
+        like: Gives dtype and device.
+
+    Returns:
+        (N, H), N = height·width: H - 1 codes and a last column of ones.
+    """
+    rows = torch.arange(height, device=like.device)
+    codes = torch.where(rows[:, None] > rows[: height - 1], 1.0, -1.0)
+    codes = torch.cat([codes, torch.ones_like(rows, dtype=codes.dtype)[:, None]], dim=1)
+    return codes.repeat_interleave(width, dim=0).to(like.dtype)
+
+
 class AnatomicalAttention(nn.Module):
     """Multi-head self-attention on a feature map, its differences, and a tissue-layer bias.
 
-    There is no residual connection and no normalisation: the output replaces the features.
+    There is no residual connection and no normalisation: the output replaces the features. No
+    N×N matrix is kept for the backward pass (on the CPU none is ever made; see `attend`).
 
     Args:
         dim: Channels C of the feature map.
@@ -73,14 +99,16 @@ class AnatomicalAttention(nn.Module):
         differential: ``spatial`` = differences of the feature map (the described ones),
             ``released`` = those of the released code (see `released_differences`), ``none``.
         gamma: Strength γ ≥ 0 of the bias, in logits per row (or per raster step).
-        beta: Additive constant β of the bias. Softmax ignores it; it is kept so that a
-            released configuration can be written down.
+        beta: Additive constant β of the bias. Softmax ignores it, and so does this module; it
+            is kept so that a released configuration can be written down.
+        learn_gamma: Learn one γ per head, starting at ``gamma`` and always positive.
 
     Shape:
         (B, dim, H, W) -> (B, dim, H, W), any H and W.
 
     Raises:
-        ValueError: num_heads does not divide dim, gamma is negative, or a name is unknown.
+        ValueError: num_heads does not divide dim, gamma is negative, a name is unknown, or a γ
+            is to be learned that has no effect or starts at 0.
     """
 
     def __init__(
@@ -91,6 +119,7 @@ class AnatomicalAttention(nn.Module):
         differential: Differential = "spatial",
         gamma: float = 1.0,
         beta: float = 0.0,
+        learn_gamma: bool = False,
     ) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
@@ -102,6 +131,8 @@ class AnatomicalAttention(nn.Module):
             raise ValueError(f"attention differential={differential!r} is none of {names}")
         if gamma < 0:
             raise ValueError(f"attention gamma={gamma} must not be negative")
+        if learn_gamma and (bias == "none" or gamma == 0):
+            raise ValueError("attention learn_gamma=true needs a bias and a gamma above 0")
         self.num_heads = num_heads
         self.bias = bias
         self.differential = differential
@@ -109,25 +140,24 @@ class AnatomicalAttention(nn.Module):
         self.beta = beta
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
+        self.raw_gamma: nn.Parameter | None = None
+        if learn_gamma:  # γ = softplus(raw): positive, and about linear where it matters
+            raw = gamma + math.log(-math.expm1(-gamma))
+            self.raw_gamma = nn.Parameter(torch.full((num_heads,), raw))
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
         return (
             f"num_heads={self.num_heads}, bias={self.bias}, differential={self.differential}, "
-            f"gamma={self.gamma}, beta={self.beta}"
+            f"gamma={self.gamma}, beta={self.beta}, learn_gamma={self.raw_gamma is not None}"
         )
 
-    def bias_matrix(self, height: int, width: int, like: Tensor) -> Tensor | None:
-        """The bias matrix G, (N, N) with N = height·width, or None for ``bias="none"``."""
-        if self.bias == "none":
-            return None
-        position = torch.arange(height * width, device=like.device)
-        if self.bias == "rows":
-            position = position // width
-        distance = (position[:, None] - position[None, :]).abs()
-        # at least float32: half precision would round the distances of far rows together
-        exact = torch.promote_types(like.dtype, torch.float32)
-        return (self.beta - self.gamma * distance.to(exact)).to(like.dtype)
+    def gammas(self) -> Tensor:
+        """γ of the heads: (heads,) where it is learned, else (1,); at least float32."""
+        if self.raw_gamma is not None:
+            return F.softplus(self.raw_gamma)
+        exact = torch.promote_types(self.qkv.weight.dtype, torch.float32)
+        return torch.full((1,), self.gamma, dtype=exact, device=self.qkv.weight.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over all positions of the map.
@@ -138,51 +168,62 @@ class AnatomicalAttention(nn.Module):
         Returns:
             (B, dim, H, W) attended features.
         """
-        B, C, H, W = x.shape
-        query, key, value = self.query_key_value(x)
-        attended = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=self.bias_matrix(H, W, query),
-            scale=(C // self.num_heads) ** -0.5,
-        )
-        tokens = attended.transpose(1, 2).reshape(B, H * W, C)  # (B, heads, N, d) -> (B, N, C)
-        return self.proj(tokens).transpose(1, 2).reshape(B, C, H, W)
+        _, C, H, W = x.shape
+        query, key, value, slope = self.query_key_value(x)
+        attended = attend(query, key, value, (C // self.num_heads) ** -0.5, slope)
+        tokens = attended.transpose(1, 2).flatten(2)  # (B, heads, N, d) -> (B, N, C)
+        # (B, N, C) -> (B, C, H, W) without a copy: the memory format is channels_last
+        return self.proj(tokens).transpose(1, 2).unflatten(2, (H, W))
 
-    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys with their differences side by side, and values.
+    @torch.no_grad()
+    def attention_map(self, x: Tensor) -> Tensor:
+        """Where each position looks: (B, dim, H, W) -> weights (B, heads, N, N), rows sum to 1.
 
-        Three dot products of width d are one of width 3d on concatenated vectors. For
-        ``spatial``, Q(Δx) = ΔQ(x) because the projection is linear and has no bias, so the
-        features are projected once and the differences taken after it.
+        For inspection; this does make the N×N matrices.
+        """
+        query, key, _, slope = self.query_key_value(x)
+        return attention_weights(query, key, (x.shape[1] // self.num_heads) ** -0.5, slope)
+
+    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Queries and keys with their differences and row codes side by side, and values.
+
+        Three dot products of width d are one of width 3d on concatenated vectors, and the row
+        bias is one more of width H. For ``spatial``, Q(Δx) = ΔQ(x) because the projection is
+        linear and has no bias, so the features are projected once and the differences taken
+        after it.
 
         Args:
             x: (B, dim, H, W) features.
 
         Returns:
-            query and key (B, heads, N, 3d) (d without differences), value (B, heads, N, d).
+            query and key (B, heads, N, D), value (B, heads, N, d), and the slope of the raster
+            bias (None for the others). D = d, plus 2d with differences, plus H with row codes.
         """
-        B, C, H, W = x.shape
-        N, d = H * W, C // self.num_heads
+        _, C, H, W = x.shape
         tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
-        # (B, N, 3C) -> (3, B, heads, N, d): the rows of the weight are ordered q, k, v
-        query, key, value = self._split_heads(self.qkv(tokens), 3)
+        query, key, value = self._split_heads(self.qkv(tokens), 3)  # rows ordered q, k, v
+        queries, keys = [query], [key]
         if self.differential == "spatial":
-            maps = torch.stack([query, key]).reshape(2 * B, self.num_heads, H, W, d)
-            horizontal = forward_difference(maps, -2).reshape(2, B, self.num_heads, N, d)
-            vertical = forward_difference(maps, -3).reshape(2, B, self.num_heads, N, d)
-            query = torch.cat([query, horizontal[0], vertical[0]], dim=-1)
-            key = torch.cat([key, horizontal[1], vertical[1]], dim=-1)
+            for parts, projected in ((queries, query), (keys, key)):
+                maps = projected.unflatten(2, (H, W))  # (B, heads, H, W, d)
+                parts += [forward_difference(maps, axis).flatten(2, 3) for axis in (-2, -3)]
         elif self.differential == "released":
             weight = self.qkv.weight[: 2 * C]
-            differences = [
-                self._split_heads(F.linear(difference, weight), 2)
-                for difference in released_differences(tokens, H, W)
-            ]
-            query = torch.cat([query, *(q for q, _ in differences)], dim=-1)
-            key = torch.cat([key, *(k for _, k in differences)], dim=-1)
-        return query, key, value
+            for difference in released_differences(tokens, H, W):
+                q, k = self._split_heads(F.linear(difference, weight), 2)
+                queries.append(q)
+                keys.append(k)
+        slope = None
+        if self.bias == "raster":
+            slope = self.gammas()
+        elif self.bias == "rows":
+            codes = row_codes(H, W, query)
+            # γ/2 of each code, and back to 0 for tokens of one row; attend() divides by √d
+            strength = (self.gammas() * (0.5 * (C // self.num_heads) ** 0.5)).to(query.dtype)
+            coded = codes.new_tensor([1.0] * (H - 1) + [-(H - 1.0)]) * codes
+            queries.append((strength[:, None, None] * coded).expand(*query.shape[:3], -1))
+            keys.append(codes.expand(*key.shape[:3], -1))
+        return torch.cat(queries, dim=-1), torch.cat(keys, dim=-1), value, slope
 
     def _split_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts·C) -> ``parts`` tensors (B, heads, N, d)."""
