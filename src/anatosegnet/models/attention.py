@@ -202,6 +202,7 @@ class AnatomicalAttention(nn.Module):
         _, C, H, W = x.shape
         tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
         query, key, value = self._split_heads(self.qkv(tokens), 3)  # rows ordered q, k, v
+        value = value.contiguous()  # else it would keep the whole projection in memory
         queries, keys = [query], [key]
         if self.differential == "spatial":
             for parts, projected in ((queries, query), (keys, key)):
