@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 STAMP = $(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format wheel-check clean
+.PHONY: help install demo test test-fast lint format wheel-check bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,9 @@ format: .venv/installed-dev  ## put the code in order
 
 wheel-check: .venv/installed-dev  ## a wheel, installed elsewhere, composes its configs
 	scripts/check_wheel.sh $(BIN)/python
+
+bench: .venv/installed  ## speed and memory of the attention (minutes; wants an idle machine)
+	$(BIN)/python scripts/bench_attention.py
 
 clean:  ## remove .venv and what tools leave behind
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
