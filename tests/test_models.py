@@ -193,6 +193,21 @@ def test_torch_export() -> None:
     torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_onnx_export(tmp_path: Path) -> None:
+    """Breaks if the exported network computes something else in another runtime."""
+    import onnxruntime
+
+    model = small().requires_grad_(False).eval()
+    x = torch.randn(1, 3, 64, 96)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), model(x), rtol=1e-3, atol=1e-4)
+
+
 def test_settings_have_the_described_defaults() -> None:
     """Breaks if a default moves away from the described network."""
     assert AttentionSettings() == AttentionSettings(
