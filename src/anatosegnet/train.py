@@ -177,7 +177,8 @@ def print_start(
     print(f"run    {run.directory}")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
-    print(f"data   {data.name}: {count_labels(data.cases.values())}")
+    excluded = f", {len(data.excluded)} excluded" if data.excluded else ""
+    print(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
     print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
           f"{len(split.test)} test; {chosen}")  # fmt: skip
     print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
