@@ -16,6 +16,7 @@ from PIL import Image
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header
 COLOURS_NOT_READ = frozenset({"CMYK", "LAB", "HSV"})  # of TIFF: OpenCV takes them for RGB
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NORMAL = "normal"
 UNKNOWN = "unknown"
 
@@ -217,7 +218,9 @@ def _check_header(data: bytes, path: Path) -> None:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise CaseError(f"{path}: {_too_large()}") from error
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError) as error:
+        if data.startswith(PNG_SIGNATURE):
+            raise CaseError(f"{path}: cannot be decoded; it is a damaged PNG file") from error
         return
     with image:
         if image.width * image.height > LARGEST:
@@ -235,7 +238,7 @@ def _check_header(data: bytes, path: Path) -> None:
         if image.format == "PNG":  # older OpenCV gives the part before a damage as the whole
             try:
                 image.verify()
-            except (OSError, ValueError, SyntaxError) as error:
+            except (OSError, ValueError, SyntaxError, IndexError) as error:  # Index: no pixels
                 raise CaseError(f"{path}: cannot be decoded; it is damaged ({error})") from error
         cut = image.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
         if cut:

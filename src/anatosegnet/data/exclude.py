@@ -1,5 +1,6 @@
 """``data.exclude``: cases that are left out, with all that is wrong with them."""
 
+import unicodedata
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -30,7 +31,9 @@ def leave_out(
     known.update({case.name: case for case in cases})
     excluded: Excluded = {}
     for pattern in patterns:
-        matched = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
+        pattern = unicodedata.normalize("NFC", pattern)
+        fits = [name for name in known if fnmatchcase(name, pattern)]
+        matched = [pattern] if pattern in known else fits
         if not matched:
             raise UserError(
                 f"data.exclude: {pattern} is the name of no case of {dataset}, nor a pattern "
