@@ -125,12 +125,13 @@ def print_audit(found: "Audit", out: Path) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     table = Table("count", title=f"{found.dataset} in {found.root}", title_justify="left")
-    table.add_column("published", justify="right")
     table.add_column("found", justify="right")
+    if any(count.published is not None for count in found.counts):
+        table.add_column("published", justify="right")
     for count in found.counts:
         published = "" if count.published is None else str(count.published)
-        style = "red" if count.differs else ""
-        table.add_row(count.what, published, str(count.found), style=style)
+        row = [count.what, str(count.found), published][: len(table.columns)]
+        table.add_row(*row, style="red" if count.differs else "")
     console.print(table)
     groups = found.duplicates
     print(f"duplicates  {len(found.pairs)} pairs, {sum(map(len, groups.values()))} images in "

@@ -17,6 +17,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header
 COLOURS_NOT_READ = frozenset({"CMYK", "LAB", "HSV"})  # of TIFF: OpenCV takes them for RGB
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 NORMAL = "normal"
 UNKNOWN = "unknown"
 
@@ -173,7 +175,7 @@ def file_mode(path: Path) -> str:
     try:
         with Image.open(path) as image:
             return f"{image.format} {image.mode}"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises many kinds for damaged files
         return "unknown"
 
 
@@ -218,7 +220,7 @@ def _check_header(data: bytes, path: Path) -> None:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise CaseError(f"{path}: {_too_large()}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         if data.startswith(PNG_SIGNATURE):
             raise CaseError(f"{path}: cannot be decoded; it is a damaged PNG file") from error
         return
@@ -227,7 +229,9 @@ def _check_header(data: bytes, path: Path) -> None:
             raise CaseError(f"{path}: {_too_large(f'{image.width}×{image.height}')}")
         try:
             frames = getattr(image, "n_frames", 1)
-        except (OSError, ValueError, SyntaxError) as error:
+            if image.format == "PNG" and frames == 1:
+                image.verify()  # older OpenCV gives the part before a damage as the whole
+        except Exception as error:  # Pillow raises many kinds for damaged files
             raise CaseError(f"{path}: cannot be decoded; it is damaged ({error})") from error
         if frames > 1 and image.format != "MPO":  # a photograph with its preview
             raise CaseError(
@@ -235,12 +239,10 @@ def _check_header(data: bytes, path: Path) -> None:
             )
         if image.format == "TIFF" and image.mode in COLOURS_NOT_READ:
             raise CaseError(f"{path}: its colours are {image.mode}; save it as RGB or grey")
-        if image.format == "PNG":  # older OpenCV gives the part before a damage as the whole
-            try:
-                image.verify()
-            except (OSError, ValueError, SyntaxError, IndexError) as error:  # Index: no pixels
-                raise CaseError(f"{path}: cannot be decoded; it is damaged ({error})") from error
-        cut = image.format in ("JPEG", "MPO") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+        if image.format == "PNG":
+            cut = PNG_END not in data
+        else:  # end of the image after the start of its last scan
+            cut = image.format in ("JPEG", "MPO") and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)
         if cut:
             raise CaseError(f"{path}: cannot be decoded; the end of the file is missing")
 
