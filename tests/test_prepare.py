@@ -56,7 +56,9 @@ def busi_like(tmp_path: Path) -> Path:
                 pixels = cv2.merge([pixels, texture(seed + 1, size), texture(seed + 2, size)])
             if stem == "benign (2)":
                 size = (91, 128)
-                pixels = np.minimum(texture(10 + 1000 * 7, size).astype(int) + 9, 255).astype(np.uint8)
+                pixels = np.minimum(texture(10 + 1000 * 7, size).astype(int) + 9, 255).astype(
+                    np.uint8
+                )
             mask = square_mask(size, at=10 + number)
             write_png(root / label / f"{stem}.png", pixels)
             write_png(root / label / f"{stem}_mask.png", mask * (label != "normal"))
@@ -207,8 +209,12 @@ def test_export_trains_on_the_same_tensors(
         for ours, theirs in zip(original.dataset(part), copy.dataset(part), strict=True):
             assert torch.equal(ours["image"], theirs["image"])
             assert torch.equal(ours["mask"], theirs["mask"])
+    assert original.pairs == copy.pairs
+    assert len(copy.pairs) == 1
     assert copy.cases["malignant (1)"].group == "benign (2)"
     assert "normal (1)" not in copy.cases
+    shutil.rmtree(folder)
+    folder = exported(busi_like, tmp_path, "size=[48,64]", "data.include_normal=true")
     whole = FolderDataModule(name="copy", root=str(folder), include_normal=True)
     assert whole.prepare_cases()["normal (1)"].label == "normal"
 

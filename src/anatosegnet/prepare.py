@@ -1,6 +1,7 @@
 """``python -m anatosegnet.prepare data=…``: download, check, index, and export a dataset."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def prepare(config: DictConfig) -> bool:
     Raises:
         UserError: The dataset cannot be had, or something cannot be written.
     """
-    data, root = build(config)
+    data, root, include_normal = build(config)
     out = Path(config.out or Path(config.paths.data_dir) / "index" / data.name)
     if not isinstance(config.sheet, int) or config.sheet < 0:
         raise UserError(f"sheet={config.sheet} must be a number of cases")
@@ -58,12 +59,15 @@ def prepare(config: DictConfig) -> bool:
     write_index(found, out)
     print_audit(found, out)
     if config.export is not None:
-        export(found, data, config)
+        export(found, data, config, include_normal)
     return not found.problems
 
 
-def build(config: DictConfig) -> tuple["SegmentationDataModule", Path]:
-    """The data module, of a published dataset with its normal images, and its root."""
+def build(config: DictConfig) -> tuple["SegmentationDataModule", Path, bool]:
+    """The data module, its root, and whether training on it would include normal images.
+
+    What was published is checked whole, normal images included.
+    """
     if config.data is None:
         raise UserError(f"say which dataset: {USAGE}")
     if "root" not in config.data:
@@ -71,9 +75,10 @@ def build(config: DictConfig) -> tuple["SegmentationDataModule", Path]:
     settings = config.copy()
     settings.data.seed = 0  # without effect here, and this program has no ${seed}
     data = instantiate(settings, "data")
+    include_normal = bool(config.data.get("include_normal"))
     if data.published and "include_normal" in config.data:
-        data.include_normal = True  # what was published is checked whole
-    return data, Path(config.data.root)
+        data.include_normal = True
+    return data, Path(config.data.root), include_normal
 
 
 def fetch(data: "SegmentationDataModule", root: Path, allowed: bool) -> None:
@@ -101,21 +106,24 @@ def require_writable(folder: Path, key: str) -> None:
         raise UserError(f"{folder} cannot be written: {there} is read-only; give {key}=DIR")
 
 
-def export(found: "Audit", data: "SegmentationDataModule", config: DictConfig) -> None:
+def export(
+    found: "Audit", data: "SegmentationDataModule", config: DictConfig, include_normal: bool
+) -> None:
     """Write the resized copy and say how to use it."""
     from anatosegnet.data.datamodule import two_sizes
     from anatosegnet.data.export import export_cases
 
     folder, size = Path(config.export), two_sizes(config.size)
     with progress_bar() as show:
-        written = export_cases(
-            found, data, folder, size, lambda done, total: show("exporting", done, total)
-        )
-    print(f"exported {len(found.records)} cases at {size[0]}×{size[1]} px, {written / 1e6:.1f} MB, "
-          f"to {folder}")  # fmt: skip
+        count, written = export_cases(
+            found, data, folder, size, include_normal,
+            lambda done, total: show("exporting", done, total),
+        )  # fmt: skip
+    print(f"exported    {count} cases at {size[0]}×{size[1]} px, {written / 1e6:.1f} MB: {folder}")
     edge = size[0] if size[0] == size[1] else f"[{size[0]},{size[1]}]"
-    print(f"train on it: python -m anatosegnet.train data=folder data.root={folder} "
-          f"data.image_size={edge}")  # fmt: skip
+    normal = " data.include_normal=true" if include_normal else ""
+    print("train on it python -m anatosegnet.train data=folder "
+          f"data.root={shlex.quote(str(folder))} data.image_size={edge}{normal}")  # fmt: skip
 
 
 def print_audit(found: "Audit", out: Path) -> None:

@@ -1,7 +1,6 @@
 """What all datasets share: checks, split, resizing, loaders."""
 
 import os
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +15,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from anatosegnet.data.case import Case, CaseError, Problem, count_cases, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, read_resized
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset
 from anatosegnet.data.download import Source
+from anatosegnet.data.duplicates import (
+    Pair,
+    duplicate_groups,
+    find_duplicates,
+    natural_key,
+    pixel_digest,
+    thumbnail,
+)
 from anatosegnet.data.exclude import leave_out
+from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization
+from anatosegnet.data.transforms import Normalization, resize_image, resize_mask
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
@@ -48,12 +56,15 @@ class SegmentationDataModule(lightning.LightningDataModule):
         seed: Of the order of the cases and of the augmentation.
         exclude: Cases to leave out, by name or pattern (``HESN_*``), with all that is wrong
             with them.
+        duplicates: ``group``: near-duplicates never lie on two sides of a split; ``drop``: one of
+            each group stays; ``keep``: they go where chance puts them, which leaks.
     """
 
     sources: tuple[Source, ...] = ()
     how_to_get: str = ""
     published: Mapping[str, int] = {}
     name: str  # Lightning's own attribute is Optional
+    simulated = False  # simulated cases are independent: no duplicates to look for
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         cache: bool = True,
         seed: int = 0,
         exclude: str | Sequence[str] = (),
+        duplicates: Handling = "group",
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -75,6 +87,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         if normalization not in get_args(Normalization):
             known = " or ".join(get_args(Normalization))
             raise UserError(f"data.normalization={normalization} must be {known}")
+        if duplicates not in get_args(Handling):
+            known = ", ".join(get_args(Handling))
+            raise UserError(f"data.duplicates={duplicates} is none of {known}")
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1")
         self.name = name
@@ -88,9 +103,15 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.cache = cache
         self.seed = seed
         self.exclude = [str(p) for p in ([exclude] if isinstance(exclude, str) else exclude)]
+        self.duplicates: Handling = duplicates
         self.cases: dict[str, Case] = {}
         self.excluded: dict[str, Case | None] = {}  # None: too broken to become a case
         self.split: Split | None = None
+        self.pairs: list[Pair] = []
+        self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
+        self.leakage: Leakage | None = None
+        self.digests: dict[str, str] = {}  # of the cases' pixels
+        self._thumbnails: dict[str, np.ndarray] = {}
         self._resized: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @abstractmethod
@@ -142,7 +163,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return sorted(cases, key=natural_order), problems
 
     def setup(self, stage: str | None = None) -> None:
-        """Find, check and split the cases. Reads every file once, before training starts.
+        """Find, check, group and split the cases. Reads every file once, before training starts.
 
         Raises:
             UserError: Lists every problem of the data.
@@ -151,24 +172,41 @@ class SegmentationDataModule(lightning.LightningDataModule):
             return
         cases = list(self.prepare_cases().values())
         self._report(self._read_all(cases))
-        split = self.splitter(cases)
+        if not self.simulated:
+            self.pairs = self.find_pairs()
+            self.twins = duplicate_groups(self.pairs)
+            self._thumbnails.clear()
+        related = with_groups(cases, self.twins)
+        grouped = with_groups(cases, {}) if self.duplicates == "keep" else related
+        split = self.splitter(grouped)
+        if self.duplicates == "drop":
+            split = without_copies(split, self.twins)
         empty = [part for part in ("train", "val", "test") if not getattr(split, part)]
         if empty:
             raise UserError(
                 f"{self.name}: the split ({split.description}) of {len(cases)} cases leaves "
                 f"{' and '.join(empty)} empty; give more cases or another split"
             )
+        self.leakage = leakage(split, related, any(case.group for case in cases))
+        self.cases = {case.name: case for case in grouped}
         self.split = split
+
+    def find_pairs(self) -> list[Pair]:
+        """The near-duplicates among the cases that were read."""
+        return find_duplicates(self._thumbnails.items())
 
     def _read_all(self, cases: list[Case]) -> list[str]:
         """Read all cases, keep them resized if asked to, and return the problems met."""
 
         def read(case: Case) -> str | None:
             try:
-                resized = read_resized(case, self.read, self.image_size)
+                image, mask = self.read(case)
             except CaseError as error:
                 return str(error)
+            self.digests[case.name] = pixel_digest(image)
+            self._thumbnails[case.name] = thumbnail(image)
             if self.cache:
+                resized = resize_image(image, self.image_size), resize_mask(mask, self.image_size)
                 self._resized[case.name] = resized
             return None
 
@@ -242,8 +280,7 @@ def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
 
 def natural_order(case: Case) -> list[tuple[int, str]]:
     """Sort key by name in which "benign (2)" stands before "benign (10)"."""
-    parts = re.split(r"(\d+)", case.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return natural_key(case.name)
 
 
 def _repeated(cases: Iterable[Case]) -> list[Problem]:

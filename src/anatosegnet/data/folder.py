@@ -10,11 +10,13 @@ from typing import Any
 
 from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
 from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.duplicates import Pair
 from anatosegnet.data.files import pair_by_stem, read_table, require_directory
 from anatosegnet.errors import UserError
 
 CLASSES = ("benign", "malignant", "normal")
 TABLE = "cases.csv"
+PAIRS = "duplicates.csv"
 
 
 class FolderDataModule(SegmentationDataModule):
@@ -23,7 +25,9 @@ class FolderDataModule(SegmentationDataModule):
     The class of a case is the word its name begins with, if that is benign, malignant or
     normal; else it is unknown. A table ``root/cases.csv`` with a column ``id`` says it better: its
     columns ``class``, ``group`` (patient), ``fold`` and ``pixel_size_mm`` count, the others become
-    a case's ``details``; it must then list every image.
+    a case's ``details``; it must then list every image. Near-duplicates listed in
+    ``root/duplicates.csv`` (``id_a``, ``id_b``, ``similarity``) are taken from there: an export
+    holds those of the original images.
 
     Args:
         root: The folder.
@@ -67,6 +71,20 @@ class FolderDataModule(SegmentationDataModule):
         if not cases and not problems:
             raise UserError(f"data {self.name}: {self.root / 'images'} holds no image; {way_out}")
         return cases, problems
+
+    def find_pairs(self) -> list[Pair]:
+        """The listed near-duplicates, else those that are found."""
+        path = self.root / PAIRS
+        if not path.is_file():
+            return super().find_pairs()
+        try:
+            pairs = [
+                Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan"))
+                for row in read_table(path, Pair._fields, ",", self.name)
+            ]
+        except (KeyError, ValueError) as error:
+            raise UserError(f"data {self.name}: {path} is no list of pairs ({error})") from error
+        return [pair for pair in pairs if {pair.id_a, pair.id_b} <= set(self.cases)]
 
 
 def _rows_by_id(path: Path, dataset: str, problems: list[str]) -> dict[str, dict[str, str]]:
