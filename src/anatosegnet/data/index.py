@@ -102,6 +102,8 @@ def as_markdown(audit: Audit) -> str:
         lines += ["", f"## Excluded: {len(audit.excluded)}", "", ", ".join(audit.excluded)]
     lines += ["", "## Files", ""]
     for kind, modes in content["modes"].items():
+        if not modes:
+            continue
         stored = ", ".join(f"{number} × {mode}" for mode, number in modes.items())
         lines.append(f"- {kind}: {stored}")
     if audit.records:
