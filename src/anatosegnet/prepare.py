@@ -68,7 +68,7 @@ def build(config: DictConfig) -> tuple["SegmentationDataModule", Path, bool]:
 
     What was published is checked whole, normal images included.
     """
-    if config.data is None:
+    if config.get("data") is None:
         raise UserError(f"say which dataset: {USAGE}")
     if "root" not in config.data:
         raise UserError(f"data={config.data.name} has no files to prepare; give {USAGE}")
