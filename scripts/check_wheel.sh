@@ -17,7 +17,7 @@ import anatosegnet.config as config
 assert config.__file__.startswith(sys.argv[1]), f"not the wheel: {config.__file__}"
 assert str(config.config_directory()).startswith(sys.argv[1]), config.config_directory()
 PYTHON
-for verb in train evaluate predict; do
+for verb in train evaluate predict prepare; do
   "$python" -m "anatosegnet.$verb" --cfg job >"$work/$verb.yaml"
 done
 grep -q '_target_: anatosegnet.models.AnatoSegNet' "$work/train.yaml"

@@ -189,7 +189,8 @@ def print_start(
     print(f"run    {run.directory}")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
-    print(f"data   {data.name}: {count_labels(data.cases.values())}")
+    excluded = f", {len(data.excluded)} excluded" if data.excluded else ""
+    print(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
     if data.twins:
         groups = len(set(data.twins.values()))
         print(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "

@@ -1,14 +1,16 @@
 """BrEaST = TCIA "Breast-Lesions-USG" (DOI 10.7937/9WKK-Q141, CC BY 4.0): one image a patient."""
 
+import math
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, UNKNOWN, Case
-from anatosegnet.data.datamodule import (
-    SegmentationDataModule,
-    files_by_stem,
-    require_directory,
-)
+from anatosegnet.data.case import NORMAL, Case, Problem, count_cases
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.download import Source
+from anatosegnet.data.files import files_by_stem, require_directory
+from anatosegnet.data.folder import CLASSES
 from anatosegnet.errors import UserError
 
 IMAGES = "BrEaST-Lesions_USG-images_and_masks"
@@ -18,12 +20,15 @@ HOW_TO_GET = (
     f"ANATOSEGNET_DATA_DIR (or data.root) to the folder that holds {IMAGES} and the .xlsx"
 )
 COLUMNS = ("Image_filename", "Mask_tumor_filename", "Pixel_size", "Classification")
+OTHER_MASKS = "Mask_other_filename"
+TCIA = "https://www.cancerimagingarchive.net/wp-content/uploads/"
 
 
 class BreastLesionsUSGDataModule(SegmentationDataModule):
     """BrEaST; classes and pixel sizes come from its spreadsheet.
 
-    Only tumour masks are used: the ``…_other1.png`` masks show other lesions.
+    Only tumour masks are used: the ``…_other1.png`` masks show other lesions. The other columns
+    of the spreadsheet become a case's ``details``, under their names in lower case.
 
     Args:
         root: The folder that holds the images' folder and the spreadsheet.
@@ -31,10 +36,35 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
         **shared: See `SegmentationDataModule`.
     """
 
+    sources = (
+        Source(
+            url=f"{TCIA}BrEaST-Lesions_USG-images_and_masks-Dec-15-2023.zip",
+            provides=(IMAGES,),
+            folder=IMAGES,
+            licence="CC BY 4.0, DOI 10.7937/9WKK-Q141",
+        ),
+        Source(
+            url=f"{TCIA}BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx",
+            provides=(SPREADSHEET,),
+            licence="CC BY 4.0, DOI 10.7937/9WKK-Q141",
+        ),
+    )
+    how_to_get = HOW_TO_GET
+    published = {  # noqa: RUF012
+        "images": 256, "benign": 154, "malignant": 98, "normal": 4, "masks": 252,
+        "masks of other lesions, not used": 14,
+    }  # fmt: skip
+
     def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
         super().__init__(**shared)
         self.root = Path(root)
         self.include_normal = include_normal
+
+    def counts(self, cases: Iterable[Case]) -> dict[str, int]:
+        """The common counts, and the masks that are left aside."""
+        cases = list(cases)
+        others = [_names(case.details.get(OTHER_MASKS.lower(), "")) for case in cases]
+        return {**count_cases(cases), "masks of other lesions, not used": sum(map(len, others))}
 
     def find_cases(self) -> tuple[list[Case], list[str]]:
         """Read the spreadsheet and find its files; see `SegmentationDataModule.find_cases`."""
@@ -46,24 +76,27 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
         problems: list[str] = []
         listed: set[str] = set()
         for row in _rows(spreadsheets[-1], self.name):
-            # several file names are joined by "&"
-            masks = [part.strip() for part in row["Mask_tumor_filename"].split("&")]
-            paths = [folder / name for name in masks if name]
+            paths = [folder / name for name in _names(row["Mask_tumor_filename"])]
             image = folder / row["Image_filename"]
+            name, label = image.stem, row["Classification"].lower()
             listed |= {image.name, *(path.name for path in paths)}
-            if row["Classification"] == NORMAL and not self.include_normal:
+            if label == NORMAL and not self.include_normal:
                 continue
             missing = [path for path in (image, *paths) if not path.is_file()]
-            problems += [f"{path}: is in the spreadsheet but not in the folder" for path in missing]
-            if not paths and row["Classification"] != NORMAL:
-                problems.append(f"{image}: the spreadsheet names no tumour mask for it")
-            elif not missing:
-                size = _pixel_size_mm(row["Pixel_size"], image, problems)
-                label = row["Classification"] or UNKNOWN
-                cases.append(Case(image.stem, image, tuple(paths), label, size))
+            faults = [f"{path}: is in the spreadsheet but not in the folder" for path in missing]
+            if label not in CLASSES:
+                faults.append(f"{image}: the spreadsheet's Classification of it is {label!r}, not "
+                              f"one of {', '.join(CLASSES)}")  # fmt: skip
+            elif not paths and label != NORMAL:
+                faults.append(f"{image}: the spreadsheet names no tumour mask for it")
+            size = _pixel_size_mm(row["Pixel_size"], image, faults)
+            problems += [Problem(fault, name) for fault in faults]
+            if not missing and label in CLASSES and (paths or label == NORMAL):
+                details = {key.lower(): v for key, v in row.items() if key not in COLUMNS and v}
+                cases.append(Case(name, image, tuple(paths), label, size, details=details))
         problems += [
-            f"{path}: is in the folder but not in the spreadsheet"
-            for path in files_by_stem(folder, []).values()
+            Problem(f"{path}: is in the folder but not in the spreadsheet", path.stem)
+            for path in files_by_stem(folder, problems).values()
             if path.name not in listed and "_other" not in path.stem
         ]
         if not cases and not problems:
@@ -83,18 +116,23 @@ def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
     if missing:
         raise UserError(f"data {dataset}: {path} has no column {', '.join(missing)}")
     return [
-        {column: str(row[column]).strip() for column in COLUMNS}
+        {str(column).strip(): str(cell).strip() for column, cell in row.items()}
         for row in table.to_dict("records")
         if row["Image_filename"].strip()  # not the blank rows that spreadsheets collect
     ]
+
+
+def _names(cell: str) -> list[str]:
+    """File names of a cell, which joins several by ``&``."""
+    return [name.strip() for name in cell.split("&") if name.strip()]
 
 
 def _pixel_size_mm(text: str, image: Path, problems: list[str]) -> float | None:
     """The edge of a pixel in mm from the cell, which holds cm; None if it is empty."""
     if not text:
         return None
-    try:
-        return float(text) * 10
-    except ValueError:
-        problems.append(f"{image}: the spreadsheet gives its Pixel_size as {text!r}, not a number")
-        return None
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text) * 10
+    problems.append(f"{image}: the spreadsheet gives its Pixel_size as {text!r}, not a size in cm")
+    return None

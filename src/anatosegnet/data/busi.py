@@ -1,17 +1,14 @@
 """BUSI (Al-Dhabyani et al., Data in Brief 2020): 437 benign, 210 malignant, 133 normal images."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, Case
-from anatosegnet.data.datamodule import (
-    SegmentationDataModule,
-    files_by_stem,
-    pair_by_stem,
-    require_directory,
-    without_partner,
-)
+from anatosegnet.data.case import NORMAL, Case, count_cases
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.download import Source
+from anatosegnet.data.files import files_by_stem, pair_by_stem, require_directory, without_partner
 from anatosegnet.data.folder import CLASSES, class_in_name
 from anatosegnet.errors import UserError
 
@@ -38,10 +35,33 @@ class BUSIDataModule(SegmentationDataModule):
         **shared: See `SegmentationDataModule`.
     """
 
+    sources = (
+        Source(
+            url="https://scholar.cu.edu.eg/Dataset_BUSI.zip",
+            provides=("Dataset_BUSI_with_GT", "busi", "benign", "images"),
+            folder="Dataset_BUSI_with_GT",
+            checksum="sha256:b2ce09f6063a31a73f628b6a6ee1245187cbaec225e93e563735691d68654de7",
+            licence="published with a CC BY article (Al-Dhabyani et al., Data in Brief 2020)",
+        ),
+    )
+    how_to_get = HOW_TO_GET
+    published = {  # noqa: RUF012
+        "images": 780, "benign": 437, "malignant": 210, "normal": 133, "masks": 798,
+        "images with several masks": 17,
+    }  # fmt: skip
+
     def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
         super().__init__(**shared)
         self.root = Path(root)
         self.include_normal = include_normal
+        self.release_layout = True
+
+    def counts(self, cases: Iterable[Case]) -> dict[str, int]:
+        """What every layout keeps; only the release has its masks apart."""
+        counts = count_cases(cases)
+        if not self.release_layout:
+            del counts["masks"], counts["images with several masks"]
+        return counts
 
     def find_cases(self) -> tuple[list[Case], list[str]]:
         """Recognise the layout and pair the files; see `SegmentationDataModule.find_cases`."""
@@ -55,6 +75,7 @@ class BUSIDataModule(SegmentationDataModule):
                     folder / "images", next(path for path in masks if path.is_dir())
                 )
                 cases = [Case(n, image, (mask,), class_in_name(n)) for n, image, mask in pairs]
+                self.release_layout = False
             else:
                 continue
             if not self.include_normal:

@@ -1,5 +1,9 @@
 """A case: one image with its masks and what is known of it; and how its files are read."""
 
+import io
+import os
+import stat
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,14 +11,39 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header
+COLOURS_NOT_READ = frozenset({"CMYK", "LAB", "HSV"})  # of TIFF: OpenCV takes them for RGB
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 NORMAL = "normal"
 UNKNOWN = "unknown"
+
+# what is wrong with a file is said in one line here; OpenCV and Pillow would add their own
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class CaseError(ValueError):
     """A file of a case cannot be used; the message is one line and names the file."""
+
+
+class Problem(str):
+    """One line on what is wrong with the data, and the case it is about.
+
+    Attributes:
+        case: Name of the case, so that leaving it out silences the problem; may be empty.
+    """
+
+    case: str
+
+    def __new__(cls, line: str, case: str = "") -> "Problem":  # noqa: D102
+        problem = super().__new__(cls, line)
+        problem.case = case
+        return problem
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,17 @@ def count_labels(cases: Iterable[Case]) -> str:
     counts = Counter(case.label for case in cases)
     parts = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
     return f"{counts.total()} cases ({parts})"
+
+
+def count_cases(cases: Iterable[Case]) -> dict[str, int]:
+    """Images, images of each class, masks, images with several masks, and patients if known."""
+    cases = list(cases)
+    counts = {"images": len(cases), **Counter(case.label for case in cases)}
+    counts["masks"] = sum(len(case.masks) for case in cases)
+    counts["images with several masks"] = sum(len(case.masks) > 1 for case in cases)
+    if patients := {case.group for case in cases if case.group}:
+        counts["patients"] = len(patients)
+    return counts
 
 
 def read_case(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -125,16 +165,39 @@ def read_mask(path: Path) -> np.ndarray:
     return (pixels >= max(brightest / 2, np.finfo(np.float32).tiny)).astype(np.uint8)
 
 
-def _decode(path: Path) -> np.ndarray:
-    """Decode a file; bytes first, so that any file name the system allows can be read."""
+def file_mode(path: Path) -> str:
+    """How a file stores its pixels, as ``"PNG RGB"``, from its header; ``"unknown"`` if it fails.
+
+    The modes are Pillow's: 1 (1-bit), L (grey), P (palette), RGB, RGBA, I;16, …
+    """
+    if not path.is_file():  # opening a pipe would wait for ever
+        return "unknown"
     try:
-        data = np.fromfile(path, np.uint8)
+        with Image.open(path) as image:
+            return f"{image.format} {image.mode}"
+    except Exception:  # Pillow raises many kinds for damaged files
+        return "unknown"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; raises CaseError if there is none to be had."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
+            raise CaseError(f"{path}: cannot be read (it is not a file)")
+        data = path.read_bytes()
     except OSError as error:
         raise CaseError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if data.size == 0:
+    if not data:
         raise CaseError(f"{path}: the file has zero bytes")
+    return data
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Decode a file; bytes first, so that any file name the system allows can be read."""
+    data = read_bytes(path)
+    _check_header(data, path)
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise CaseError(f"{path}: cannot be decoded ({error.err})") from error
     if pixels is None:
@@ -143,9 +206,52 @@ def _decode(path: Path) -> np.ndarray:
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey with transparency
         pixels = cv2.merge([pixels[..., 0]] * 3 + [pixels[..., 1]])
-    if not np.isfinite(pixels).all():
+    if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
         raise CaseError(f"{path}: holds values that are not numbers")
     return pixels
+
+
+def _check_header(data: bytes, path: Path) -> None:
+    """Refuse what OpenCV would read wrongly, in part, or at the cost of all memory.
+
+    A file whose header Pillow does not know is left to OpenCV, which knows more kinds of TIFF.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise CaseError(f"{path}: {_too_large()}") from error
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        if data.startswith(PNG_SIGNATURE):
+            raise CaseError(f"{path}: cannot be decoded; it is a damaged PNG file") from error
+        return
+    with image:
+        if image.width * image.height > LARGEST:
+            raise CaseError(f"{path}: {_too_large(f'{image.width}×{image.height}')}")
+        try:
+            frames = getattr(image, "n_frames", 1)
+            if image.format == "PNG" and frames == 1:
+                image.verify()  # older OpenCV gives the part before a damage as the whole
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            raise CaseError(f"{path}: cannot be decoded; it is damaged ({error})") from error
+        if frames > 1 and image.format != "MPO":  # a photograph with its preview
+            raise CaseError(
+                f"{path}: holds {frames} pictures (animated, or of several pages); save one alone"
+            )
+        if image.format == "TIFF" and image.mode in COLOURS_NOT_READ:
+            raise CaseError(f"{path}: its colours are {image.mode}; save it as RGB or grey")
+        if image.format == "PNG":
+            cut = PNG_END not in data
+        else:  # end of the image after the start of its last scan
+            cut = image.format in ("JPEG", "MPO") and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)
+        if cut:
+            raise CaseError(f"{path}: cannot be decoded; the end of the file is missing")
+
+
+def _too_large(size: str = "") -> str:
+    millions = f"{LARGEST / 1e6:.0f} million pixels"
+    if size:
+        return f"claims to be {size} pixels; more than {millions} are not read"
+    return f"claims to have far more than {millions}; such are not read"
 
 
 def _to_8_bit(pixels: np.ndarray, path: Path) -> np.ndarray:

@@ -1,12 +1,10 @@
 """What all datasets share: checks, split, resizing, loaders."""
 
 import os
-import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import albumentations as A
@@ -16,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from anatosegnet.data.case import IMAGE_SUFFIXES, Case, CaseError, read_case
+from anatosegnet.data.case import Case, CaseError, Problem, count_cases, read_case
 from anatosegnet.data.dataset import EpochSampler, SegmentationDataset
+from anatosegnet.data.download import Source
 from anatosegnet.data.duplicates import (
     Pair,
     duplicate_groups,
@@ -26,6 +25,7 @@ from anatosegnet.data.duplicates import (
     pixel_digest,
     thumbnail,
 )
+from anatosegnet.data.exclude import leave_out
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
 from anatosegnet.data.transforms import Normalization, resize_image, resize_mask
@@ -36,6 +36,11 @@ Part = Literal["train", "val", "test"]
 
 class SegmentationDataModule(lightning.LightningDataModule):
     """Base of the data modules; a dataset adds `find_cases` and says how to get its files.
+
+    Attributes:
+        sources: The files of the dataset on the network, for `anatosegnet.prepare`.
+        how_to_get: How a person gets them.
+        published: Counts of the published dataset, in the words of `counts`.
 
     Args:
         name: Name of the dataset, as in ``evaluation/<name>``.
@@ -49,10 +54,15 @@ class SegmentationDataModule(lightning.LightningDataModule):
         cache: Keep the resized cases in memory (size² · 4 bytes each) instead of reading the
             files anew each epoch.
         seed: Of the order of the cases and of the augmentation.
+        exclude: Cases to leave out, by name or pattern (``HESN_*``), with all that is wrong
+            with them.
         duplicates: ``group``: near-duplicates never lie on two sides of a split; ``drop``: one of
             each group stays; ``keep``: they go where chance puts them, which leaks.
     """
 
+    sources: tuple[Source, ...] = ()
+    how_to_get: str = ""
+    published: Mapping[str, int] = {}
     name: str  # Lightning's own attribute is Optional
     simulated = False  # simulated cases are independent: no duplicates to look for
 
@@ -68,6 +78,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         cache: bool = True,
         seed: int = 0,
+        exclude: str | Sequence[str] = (),
         duplicates: Handling = "group",
     ) -> None:
         super().__init__()
@@ -91,8 +102,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.cache = cache
         self.seed = seed
+        self.exclude = [str(p) for p in ([exclude] if isinstance(exclude, str) else exclude)]
         self.duplicates: Handling = duplicates
         self.cases: dict[str, Case] = {}
+        self.excluded: dict[str, Case | None] = {}  # None: too broken to become a case
         self.split: Split | None = None
         self.pairs: list[Pair] = []
         self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
@@ -116,16 +129,38 @@ class SegmentationDataModule(lightning.LightningDataModule):
         """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 {0, 1} at the original size."""
         return read_case(case)
 
+    def counts(self, cases: Iterable[Case]) -> dict[str, int]:
+        """What can be compared with the published dataset."""
+        return count_cases(cases)
+
     def prepare_cases(self) -> dict[str, Case]:
-        """Find the cases once, in natural order of their names; raises UserError as they do."""
+        """Find the cases once, in natural order of their names.
+
+        Raises:
+            UserError: As `find_cases` does, or it lists every problem of the data.
+        """
         if not self.cases:
-            cases, problems = self.find_cases()
-            problems += _repeated(cases)
+            cases, problems = self.look()
             if problems:
                 # look into the files too, so that one message names everything
                 self._report(problems + self._read_all(cases))
-            self.cases = {case.name: case for case in sorted(cases, key=natural_order)}
+            self.cases = {case.name: case for case in cases}
         return self.cases
+
+    def look(self) -> tuple[list[Case], list[str]]:
+        """The cases in natural order, less the excluded ones, and what is wrong with the rest."""
+        try:
+            cases, problems = self.find_cases()
+        except OSError as error:  # a folder that may not be listed
+            place = error.filename or "the data"
+            raise UserError(
+                f"data {self.name}: {place} cannot be read ({error.strerror or error}); "
+                "put its permissions right, or give another data.root"
+            ) from error
+        problems = [*problems, *_repeated(cases)]
+        if self.exclude:
+            cases, problems, self.excluded = leave_out(cases, problems, self.exclude, self.name)
+        return sorted(cases, key=natural_order), problems
 
     def setup(self, stage: str | None = None) -> None:
         """Find, check, group and split the cases. Reads every file once, before training starts.
@@ -138,7 +173,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         cases = list(self.prepare_cases().values())
         self._report(self._read_all(cases))
         if not self.simulated:
-            self.pairs = find_duplicates(self._thumbnails.items())
+            self.pairs = self.find_pairs()
             self.twins = duplicate_groups(self.pairs)
             self._thumbnails.clear()
         related = with_groups(cases, self.twins)
@@ -155,6 +190,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.leakage = leakage(split, related, any(case.group for case in cases))
         self.cases = {case.name: case for case in grouped}
         self.split = split
+
+    def find_pairs(self) -> list[Pair]:
+        """The near-duplicates among the cases that were read."""
+        return find_duplicates(self._thumbnails.items())
 
     def _read_all(self, cases: list[Case]) -> list[str]:
         """Read all cases, keep them resized if asked to, and return the problems met."""
@@ -178,7 +217,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         if problems:
             count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
             lines = "".join(f"\n  - {problem}" for problem in problems)
-            raise UserError(f"data {self.name}: {count} to put right first:{lines}")
+            raise UserError(
+                f"data {self.name}: {count} to put right first, or to leave out "
+                f"(data.exclude=[NAME,…]):{lines}"
+            )
 
     def dataset(self, part: Part) -> SegmentationDataset:
         """The dataset of a part; only training is augmented."""
@@ -241,49 +283,13 @@ def natural_order(case: Case) -> list[tuple[int, str]]:
     return natural_key(case.name)
 
 
-def require_directory(path: Path, dataset: str, way_out: str) -> Path:
-    """The path if it is a directory; else a UserError that says how to get the data."""
-    if not path.is_dir():
-        raise UserError(f"data {dataset}: there is no folder {path}; {way_out}")
-    return path
-
-
-def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """The image files of a folder by stem; two files of one stem are a problem."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
-        if stem in files:
-            problems.append(f"{path}: {files[stem].name} has the same stem")
-        files[stem] = path
-    return files
-
-
-def pair_by_stem(images: Path, masks: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
-    """Pair images with masks of the same stem.
-
-    Returns:
-        (stem, image, mask) of each pair, and one line for each file without a partner.
-    """
-    problems: list[str] = []
-    image_files, mask_files = files_by_stem(images, problems), files_by_stem(masks, problems)
-    problems += without_partner(image_files, mask_files, f"has no mask in {masks}")
-    problems += without_partner(mask_files, image_files, f"is a mask without an image in {images}")
-    stems = [stem for stem in image_files if stem in mask_files]
-    return [(stem, image_files[stem], mask_files[stem]) for stem in stems], problems
-
-
-def without_partner(files: dict[str, Path], partners: Iterable[str], complaint: str) -> list[str]:
-    """One line for each file whose stem is not among the partners."""
-    known = set(partners)
-    return [f"{path}: {complaint}" for stem, path in files.items() if stem not in known]
-
-
-def _repeated(cases: Iterable[Case]) -> list[str]:
+def _repeated(cases: Iterable[Case]) -> list[Problem]:
     counts = Counter(case.name for case in cases)
-    return [f"{name}: {count} cases have this name" for name, count in counts.items() if count > 1]
+    return [
+        Problem(f"{name}: {count} cases have this name", name)
+        for name, count in counts.items()
+        if count > 1
+    ]
 
 
 def _start_worker(worker: int) -> None:

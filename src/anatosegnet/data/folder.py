@@ -1,21 +1,33 @@
 """Anyone's data: a folder with ``images/`` and ``labels/``, paired by file stem."""
 
+import math
 import re
+import unicodedata
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, read_mask
-from anatosegnet.data.datamodule import SegmentationDataModule, pair_by_stem, require_directory
+from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.duplicates import Pair
+from anatosegnet.data.files import pair_by_stem, read_table, require_directory
 from anatosegnet.errors import UserError
 
 CLASSES = ("benign", "malignant", "normal")
+TABLE = "cases.csv"
+PAIRS = "duplicates.csv"
 
 
 class FolderDataModule(SegmentationDataModule):
     """Images and masks of the same stem in ``root/images`` and ``root/labels``.
 
     The class of a case is the word its name begins with, if that is benign, malignant or
-    normal; else it is unknown.
+    normal; else it is unknown. A table ``root/cases.csv`` with a column ``id`` says it better: its
+    columns ``class``, ``group`` (patient), ``fold`` and ``pixel_size_mm`` count, the others become
+    a case's ``details``; it must then list every image. Near-duplicates listed in
+    ``root/duplicates.csv`` (``id_a``, ``id_b``, ``similarity``) are taken from there: an export
+    holds those of the original images.
 
     Args:
         root: The folder.
@@ -40,16 +52,77 @@ class FolderDataModule(SegmentationDataModule):
         for folder in (self.root, self.root / "images", self.root / "labels"):
             require_directory(folder, self.name, way_out)
         pairs, problems = pair_by_stem(self.root / "images", self.root / "labels")
+        table = self.root / TABLE
+        rows = _rows_by_id(table, self.name, problems) if table.is_file() else None
         cases = []
         for stem, image, mask in pairs:
-            label = class_in_name(stem)
-            if self.include_normal and _is_empty(mask):
-                label = NORMAL
-            if self.include_normal or label != NORMAL:
-                cases.append(Case(stem, image, (mask,), label))
+            if rows is not None and stem not in rows:
+                problems.append(Problem(f"{image}: is not in {table}", stem))
+            row = rows.pop(stem, {}) if rows is not None else {}
+            case = _case(stem, image, mask, row, table, problems)
+            if not row.get("class") and self.include_normal and _is_empty(mask):
+                case = replace(case, label=NORMAL)
+            if self.include_normal or case.label != NORMAL:
+                cases.append(case)
+        problems += [
+            Problem(f"{table}: {name} has no image in {self.root / 'images'}", name)
+            for name in rows or ()
+        ]
         if not cases and not problems:
             raise UserError(f"data {self.name}: {self.root / 'images'} holds no image; {way_out}")
         return cases, problems
+
+    def find_pairs(self) -> list[Pair]:
+        """The listed near-duplicates, else those that are found."""
+        path = self.root / PAIRS
+        if not path.is_file():
+            return super().find_pairs()
+        try:
+            pairs = [
+                Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan"))
+                for row in read_table(path, Pair._fields, ",", self.name)
+            ]
+        except (KeyError, ValueError) as error:
+            raise UserError(f"data {self.name}: {path} is no list of pairs ({error})") from error
+        return [pair for pair in pairs if {pair.id_a, pair.id_b} <= set(self.cases)]
+
+
+def _rows_by_id(path: Path, dataset: str, problems: list[str]) -> dict[str, dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
+    for row in read_table(path, ("id",), ",", dataset):
+        name = unicodedata.normalize("NFC", row["id"])
+        if name in rows:
+            problems.append(Problem(f"{path}: lists {name} twice", name))
+        rows[name] = {**row, "id": name}
+    return rows
+
+
+def _case(
+    stem: str, image: Path, mask: Path, row: dict[str, str], table: Path, problems: list[str]
+) -> Case:
+    """The case as the table tells it, or its name alone."""
+    label = row.get("class") or class_in_name(stem)
+    if label not in (*CLASSES, UNKNOWN):
+        known = ", ".join((*CLASSES, UNKNOWN))
+        problems.append(Problem(f"{table}: the class of {stem} is {label!r}, not {known}", stem))
+    fold, size = row.get("fold", ""), row.get("pixel_size_mm", "")
+    if fold and not fold.isdecimal():
+        problems.append(Problem(f"{table}: the fold of {stem} is {fold!r}, not 0, 1, …", stem))
+    pixel = None
+    if size:
+        with suppress(ValueError):
+            pixel = float(size)
+        if pixel is None or not 0 < pixel < math.inf:
+            problems.append(
+                Problem(f"{table}: the pixel_size_mm of {stem} is {size!r}, not a size", stem)
+            )
+    details = {
+        key: value
+        for key, value in row.items()
+        if value and key not in ("id", "class", "group", "fold", "pixel_size_mm")
+    }
+    number = int(fold) if fold.isdecimal() else None
+    return Case(stem, image, (mask,), label, pixel, row.get("group", ""), number, details)
 
 
 def class_in_name(name: str) -> str:

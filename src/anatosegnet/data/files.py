@@ -1,0 +1,113 @@
+"""Files of a folder, and images paired with masks by their stems."""
+
+import csv
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from anatosegnet.data.case import IMAGE_SUFFIXES, Problem, file_mode
+from anatosegnet.errors import UserError
+
+# pictures that are not read here; passing them over in silence would lose cases
+FOREIGN_SUFFIXES = frozenset(
+    {".gif", ".webp", ".dcm", ".dicom", ".nii", ".gz", ".mha", ".mhd", ".nrrd"}
+    | {".npy", ".npz", ".mat", ".jp2", ".heic", ".avif"}
+)
+
+
+def require_directory(path: Path, dataset: str, way_out: str) -> Path:
+    """The path if it is a directory; else a UserError that says how to get the data."""
+    if not path.is_dir():
+        raise UserError(f"data {dataset}: there is no folder {path}; {way_out}")
+    return path
+
+
+def find_folder(candidates: Sequence[Path], needed: Sequence[str]) -> Path | None:
+    """The first folder that holds everything needed (names of files or folders)."""
+    for folder in candidates:
+        if all((folder / name).exists() for name in needed):
+            return folder
+    return None
+
+
+def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    """The image files of a folder by stem.
+
+    Two files of one stem, names that cannot be written down, and pictures of a kind that is not
+    read are problems.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            if path.suffix.lower() in FOREIGN_SUFFIXES or file_mode(path) != "unknown":
+                kinds = " ".join(sorted(IMAGE_SUFFIXES))
+                problems.append(
+                    Problem(f"{shown(path)}: {path.suffix or 'a picture without suffix'} is not "
+                            f"read; convert it, or name it as what it is ({kinds})", stem)
+                )  # fmt: skip
+            continue
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
+            problems.append(Problem(f"{shown(path)}: rename it; its name is not plain text", stem))
+            continue
+        if stem in files:
+            problems.append(Problem(f"{path}: {files[stem].name} has the same stem", stem))
+        files[stem] = path
+    return files
+
+
+def shown(path: Path) -> str:
+    """A path in one line whatever its name holds."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def pair_by_stem(images: Path, masks: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """Pair images with masks of the same stem.
+
+    Returns:
+        (stem, image, mask) of each pair, and one line for each file without a partner.
+    """
+    problems: list[str] = []
+    image_files, mask_files = files_by_stem(images, problems), files_by_stem(masks, problems)
+    problems += without_partner(image_files, mask_files, f"has no mask in {masks}")
+    problems += without_partner(mask_files, image_files, f"is a mask without an image in {images}")
+    stems = [stem for stem in image_files if stem in mask_files]
+    return [(stem, image_files[stem], mask_files[stem]) for stem in stems], problems
+
+
+def without_partner(
+    files: dict[str, Path], partners: Iterable[str], complaint: str
+) -> list[Problem]:
+    """One line for each file whose stem is not among the partners."""
+    known = set(partners)
+    return [
+        Problem(f"{path}: {complaint}", stem) for stem, path in files.items() if stem not in known
+    ]
+
+
+def read_table(
+    path: Path, columns: tuple[str, ...], delimiter: str, dataset: str
+) -> list[dict[str, str]]:
+    """Rows of a csv file as text, blank rows left out.
+
+    Raises:
+        UserError: The file cannot be read, or a column is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, restval="")
+            names = [str(name).strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            rows = [
+                {key: value.strip() for key, value in row.items() if isinstance(value, str)}
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"data {dataset}: {path} cannot be read as a table ({error})") from error
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise UserError(f"data {dataset}: {path} has no column {', '.join(missing)}")
+    return [row for row in rows if any(row.values())]
