@@ -213,6 +213,7 @@ def test_columns_are_numbers_only_where_all_cells_are() -> None:
 def test_labels_are_what_people_say() -> None:
     """Breaks if a unit or an abbreviation is lost from the names of scores."""
     assert label("lesion_area_mm2") == "lesion area (mm²)"
+    assert label("lesion_area") == "lesion area (px)"
     assert label("hd95") == "HD95 (px)" and label("hd95_mm") == "HD95 (mm)"
     assert label("nsd_2px") == "NSD (2 px)"
     assert label("iou_batch_pooled") == "IoU batch pooled"
