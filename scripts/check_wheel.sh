@@ -16,6 +16,8 @@ import sys
 import anatosegnet.config as config
 assert config.__file__.startswith(sys.argv[1]), f"not the wheel: {config.__file__}"
 assert str(config.config_directory()).startswith(sys.argv[1]), config.config_directory()
+from anatosegnet.report.html import TEMPLATE
+assert (TEMPLATE / "base.html").is_file() and (TEMPLATE / "cases.js").is_file(), TEMPLATE
 PYTHON
 for verb in train evaluate predict; do
   "$python" -m "anatosegnet.$verb" --cfg job >"$work/$verb.yaml"

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest_plugins = ["tests.running"]
+pytest_plugins = ["tests.running", "tests.browser"]
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:

@@ -1,4 +1,4 @@
-"""Scores as a person reads them."""
+"""Scores in the terminal."""
 
 from collections.abc import Mapping
 

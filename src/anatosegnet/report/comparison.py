@@ -1,0 +1,150 @@
+"""``comparison.html``: several settings, and the cases on which two models disagree."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anatosegnet.errors import UserError
+from anatosegnet.report.evaluation import cases_of
+from anatosegnet.report.html import render, write
+from anatosegnet.report.reading import Evaluation
+from anatosegnet.report.tables import table as shown
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCRIPTS = ("dom.js", "charts.js", "cases.js", "comparison.js")
+PICTURE_BUDGET = 18_000_000  # characters of pictures in the file
+CASE = ("class", "group", "birads", "device", "lesion_area_mm2", "lesion_area")
+
+
+def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path]) -> Path:
+    """Write ``comparison.html``: the table, paired differences, and where two models disagree.
+
+    Args:
+        output: The folder it is written to.
+        table: One row per setting; ``<score>_low`` and ``<score>_high`` are shown as
+            the interval of ``<score>``, ``<score>_sd`` as its deviation.
+        runs: A label and an evaluation directory for each model; all scored on the same cases.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: The directories do not hold the same cases, or cannot be read.
+    """
+    evaluations = {name: Evaluation.read(path) for name, path in runs.items()}
+    if not evaluations:
+        raise UserError("there is nothing to compare; name runs: runs=[DIR,DIR]")
+    first, *others = evaluations.values()
+    ids = [str(case["id"]) for case in first.cases]
+    for other in others:
+        if {str(case["id"]) for case in other.cases} != set(ids):
+            raise UserError(
+                f"{other.directory} and {first.directory} were scored on different cases; "
+                "evaluate both on the same data"
+            )
+    scored = {
+        name: {str(case["id"]): case for case in evaluation.cases}
+        for name, evaluation in evaluations.items()
+    }
+    shared = cases_of(first)
+    scores = [
+        score
+        for score in shared["scores"]
+        if all(score in case for cases in scored.values() for case in cases.values())
+    ]
+    known = [column for column in shared["columns"] if column["name"] in CASE]
+    pictures, without = choose_pictures(evaluations, scored, ids, shared["main"])
+    data = {
+        "runs": list(evaluations),
+        "columns": known,
+        "area": shared["area"],
+        "main": shared["main"],
+        "less_is_better": shared["less_is_better"],
+        "scores": [column for column in shared["columns"] if column["name"] in scores],
+        "cases": [
+            {
+                "id": name,
+                **{column["name"]: case[column["name"]] for column in known},
+                "values": [[scored[run][name][score] for score in scores] for run in scored],
+            }
+            for name, case in zip(ids, first.cases, strict=True)
+        ],
+    }
+    rows = table
+    if rows.index.name or rows.index.names[0]:
+        rows = rows.reset_index()
+    page = render(
+        "comparison.html",
+        SCRIPTS,
+        data,
+        pictures,
+        kind="Comparison",
+        title=f"{len(evaluations)} models on the same {len(ids)} cases",
+        settings=shown([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]),
+        conditions=shared_conditions(evaluations),
+        left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
+        "the models agree most. Their reports have them."
+        if without
+        else "",
+        provenance=shown([provenance(name, item) for name, item in evaluations.items()]),
+    )
+    return write(output / "comparison.html", page)
+
+
+def choose_pictures(
+    evaluations: Mapping[str, Evaluation],
+    scored: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    ids: list[str],
+    main: str,
+    budget: int = PICTURE_BUDGET,
+) -> tuple[list[dict[str, str]], int]:
+    """Pictures of the cases on which any two models differ most, until the budget is spent.
+
+    Returns:
+        A dict of base64 texts for each case, in order: ``image``, ``truth``, and ``prediction n``
+        and ``error n`` for run n; and the number of cases that remained without.
+    """
+    ranks = dict.fromkeys(ids, len(ids))
+    for one, other in combinations(scored.values(), 2):
+        gaps = {name: abs((one[name][main] or 0) - (other[name][main] or 0)) for name in ids}
+        for rank, name in enumerate(sorted(ids, key=lambda name: -gaps[name])):
+            ranks[name] = min(ranks[name], rank)
+    chosen: dict[str, dict[str, str]] = {}
+    spent = 0
+    for name in sorted(ids, key=lambda name: ranks[name]):
+        image, truth = next(iter(evaluations.values())).pictures(name, ("image", "truth"))
+        texts = {"image": image, "truth": truth}
+        for number, evaluation in enumerate(evaluations.values()):
+            prediction, error = evaluation.pictures(name, ("prediction", "error"))
+            texts |= {f"prediction {number}": prediction, f"error {number}": error}
+        texts = {kind: text for kind, text in texts.items() if text}
+        spent += sum(map(len, texts.values()))
+        if spent > budget:
+            break
+        chosen[name] = texts
+    return [chosen.get(name, {}) for name in ids], len(ids) - len(chosen)
+
+
+def shared_conditions(evaluations: Mapping[str, Evaluation]) -> list[tuple[str, str]]:
+    """Conditions that hold for all of the evaluations; the table names the others."""
+    first, *others = [item.summary.get("conditions") or {} for item in evaluations.values()]
+    return [
+        (name, text) for name, text in first.items() if all(o.get(name) == text for o in others)
+    ]
+
+
+def provenance(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    """Where the scores of one model come from."""
+    summary = evaluation.summary
+    conditions = summary.get("conditions") or {}
+    return {
+        "model": name,
+        "run": summary.get("run", ""),
+        "split": conditions.get("split", ""),
+        "fingerprint": summary.get("split_fingerprint", ""),
+        "selection": conditions.get("selection", ""),
+        "commit": str(summary.get("git_commit") or "")[:12],
+    }

@@ -1,0 +1,231 @@
+"""``report.html``: one evaluation, for those who must believe its scores."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anatosegnet.errors import UserError
+from anatosegnet.report.html import render, write
+from anatosegnet.report.reading import (
+    PICTURES,
+    Evaluation,
+    label,
+    learning_curves,
+    read_json,
+    split_counts,
+)
+from anatosegnet.report.tables import show, table, tables
+from anatosegnet.run import Run
+
+FACTS = frozenset({
+    "pixel_size_mm", "height", "width", "lesions", "lesions_hit", "lesions_missed",
+    "lesions_false", "hits", "lesion_area", "predicted_area", "lesion_area_mm2",
+})  # fmt: skip
+LESS_IS_BETTER = ("hd", "assd", "asd", "masd", "brier")
+HEADLINE = ("iou", "dice", "hd95")
+SHOWN_FIRST = frozenset({
+    "id", "class", "birads", "device", "iou", "dice", "precision", "recall", "boundary_iou",
+    "hd95",
+})  # fmt: skip
+SCRIPTS = ("dom.js", "charts.js", "cases.js", "report.js")
+
+
+def write_report(directory: Path, run: Run) -> Path:
+    """Write ``report.html`` of one evaluation into its directory, from the files there.
+
+    Args:
+        directory: ``evaluation/<dataset>/`` with ``scores.csv`` and ``summary.json``; and
+            ``tables.csv``, ``thumbnails/`` and ``overlays/`` where they were written.
+        run: The run evaluated: learning curves, config, split.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: A file is missing or damaged; nothing is written.
+    """
+    evaluation = Evaluation.read(directory)
+    about = read_json(run.summary_path) if run.summary_path.is_file() else {}
+    summary, names = evaluation.summary, [str(case["id"]) for case in evaluation.cases]
+    calibration = summary.get("calibration") or {}
+    curves, fingerprint = learning_curves(run), summary.get("split_fingerprint")
+    fingerprint = fingerprint or about.get("split_fingerprint")
+    data = {
+        **cases_of(evaluation),
+        "overlays": [evaluation.overlay(name) for name in names],
+        "intervals": {k: ends for k, ends in (summary.get("intervals") or {}).items() if ends},
+        "extremes": extremes_of(summary, names),
+        "calibration": calibration.get("bins"),
+        "curves": curves,
+        "best_epoch": about.get("best_epoch"),
+    }
+    pictures = (
+        {kind: text for kind, text in zip(PICTURES, evaluation.pictures(name), strict=True) if text}
+        for name in names
+    )
+    conditions = dict(summary.get("conditions") or {})
+    if fingerprint:
+        conditions["split fingerprint"] = fingerprint
+    page = render(
+        "report.html",
+        SCRIPTS,
+        data,
+        pictures,
+        kind="Evaluation",
+        title=title_of(run, conditions),
+        headline=headline(evaluation),
+        conditions=list(conditions.items()),
+        score_table=score_table(evaluation),
+        detection=[(label(k), show(v, isinstance(v, int))) for k, v in detection(summary).items()],
+        tables=tables(evaluation.tables),
+        has_calibration=bool(calibration.get("bins")),
+        calibration_numbers=[
+            ({"ece": "Expected calibration error", "brier": "Brier score"}.get(k, k), show(v))
+            for k, v in calibration.items()
+            if isinstance(v, float)
+        ],
+        has_curves=bool(curves),
+        best_epoch=about.get("best_epoch"),
+        provenance=provenance(evaluation, run, about),
+        config=run.config_path.read_text("utf-8") if run.config_path.is_file() else "",
+        versions=list((summary.get("versions") or {}).items()),
+    )
+    return write(directory / "report.html", page)
+
+
+def cases_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Columns and rows for the scripts, and which columns play which part."""
+    numeric = [column.name for column in evaluation.columns if column.numeric]
+    scores = [name for name in numeric if name not in FACTS]
+    main = "iou" if "iou" in scores else next(iter(scores), "id")
+    area = next(
+        (name for name in ("lesion_area_mm2", "lesion_area") if _known(evaluation, name)), ""
+    )
+    return {
+        "columns": [
+            {
+                "name": column.name,
+                "label": column.label,
+                "numeric": column.numeric,
+                "shown": column.name in SHOWN_FIRST | {area, main},
+            }
+            for column in evaluation.columns
+        ],
+        "cases": [list(case.values()) for case in evaluation.cases],
+        "scores": scores,
+        "main": main,
+        "less_is_better": [name for name in scores if name.startswith(LESS_IS_BETTER)],
+        "area": area,
+    }
+
+
+def _known(evaluation: Evaluation, name: str) -> bool:
+    """Whether every case has a value in the column."""
+    return all(case.get(name) is not None for case in evaluation.cases)
+
+
+def extremes_of(summary: Mapping[str, Any], names: list[str]) -> dict[str, list[str]] | None:
+    """Worst, median and best cases as the summary names them, if all of them are there."""
+    extremes = summary.get("extremes")
+    if not isinstance(extremes, dict) or len(names) < 6:
+        return None
+    known = set(names)
+    return extremes if all(known.issuperset(group) for group in extremes.values()) else None
+
+
+def headline(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The few scores to be seen first: overlap, boundary, and lesions found."""
+    summary, cards = evaluation.summary, []
+    for name in HEADLINE:
+        values = sorted(v for case in evaluation.cases if isinstance(v := case.get(name), float))
+        if values and (row := score_row(summary, name)):
+            note = f"mean of {len(values)} images; median {show(_quantile(values, 0.5))}"
+            cards.append({**row, "mean": show(row["mean"]), "note": note})
+    found = detection(summary)
+    if isinstance(share := found.get("sensitivity"), float):
+        ends = (summary.get("intervals") or {}).get("sensitivity")
+        note = f"{found['hit']} of {found['lesions']}" if {"hit", "lesions"} <= set(found) else ""
+        cards.append({"score": "Lesions found", "mean": show(share), "note": note,
+                      "95 % interval": _ends(ends)})  # fmt: skip
+    return cards
+
+
+def score_table(evaluation: Evaluation) -> Any:
+    """Mean, interval, deviation and quantiles of every score, and its pooled variants."""
+    summary, rows = evaluation.summary, []
+    for column in evaluation.columns:
+        name = column.name
+        if not column.numeric or name in FACTS or not (row := score_row(summary, name)):
+            continue
+        values = sorted(v for case in evaluation.cases if isinstance(v := case[name], float))
+        low, middle, high = (_quantile(values, q) for q in (0.25, 0.5, 0.75))
+        rows.append({**row, "median": middle, "middle half": f"{show(low)} to {show(high)}",
+                     "range": f"{show(values[0])} to {show(values[-1])}"})  # fmt: skip
+    blank = {"median": "", "middle half": "", "range": ""}
+    pooled = [name for name in summary if name.endswith("_pooled")]
+    rows += [{**row, **blank} for name in pooled if (row := score_row(summary, name))]
+    for name, value in detection(summary).items():
+        if isinstance(value, float) and (ends := (summary.get("intervals") or {}).get(name)):
+            rows.append({"score": f"lesions: {label(name)}", "mean": value,
+                         "95 % interval": _ends(ends), "sd": "", **blank})  # fmt: skip
+    return table(rows, "Per-image scores, averaged over images, and other aggregations")
+
+
+def score_row(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A score of the summary; empty where the summary does not have it."""
+    value = summary.get(name)
+    if not isinstance(value, int | float):
+        return {}
+    deviation = summary.get(f"{name}_sd")
+    return {
+        "score": label(name),
+        "mean": value,
+        "95 % interval": _ends((summary.get("intervals") or {}).get(name)),
+        "sd": deviation,
+    }
+
+
+def detection(summary: Mapping[str, Any]) -> dict[str, float | int]:
+    """Whole lesions found, missed and made up, as the summary counts them."""
+    counts = summary.get("detection") or {}
+    return {name: v for name, v in counts.items() if isinstance(v, int | float)}
+
+
+def provenance(evaluation: Evaluation, run: Run, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where the scores come from, in the order a reader asks."""
+    summary = evaluation.summary
+    facts = {
+        "run": summary.get("run") or run.directory,
+        "training command": about.get("command"),
+        "cases": ", ".join(f"{count} {part}" for part, count in split_counts(run).items()),
+        "best epoch": about.get("best_epoch"),
+        "training time": f"{about['minutes']} minutes" if "minutes" in about else None,
+        "git commit": summary.get("git_commit"),
+        "machine": summary.get("machine"),
+        "checkpoint sha256": summary.get("checkpoint_sha256"),
+        "scores sha256": summary.get("scores_sha256"),
+    }
+    return [(name, str(value)) for name, value in facts.items() if value]
+
+
+def title_of(run: Run, conditions: Mapping[str, str]) -> str:
+    """``AnatoSegNet (resnet50) on busi``, as far as it is known."""
+    try:
+        model = run.config.model
+        network = str(model._target_).rsplit(".", 1)[-1]
+        encoder = f" ({model.encoder})" if "encoder" in model else ""
+    except (AttributeError, UserError):
+        network, encoder = run.directory.name, ""
+    data = str(conditions.get("data", "")).split(",")[0]
+    return f"{network}{encoder} on {data}" if data else f"{network}{encoder}"
+
+
+def _ends(ends: Any) -> str:
+    return f"{show(ends[0])} to {show(ends[1])}" if ends else ""
+
+
+def _quantile(values: list[float], share: float) -> float:
+    """Interpolated quantile of sorted values."""
+    at = share * (len(values) - 1)
+    low = int(at)
+    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])

@@ -1,0 +1,171 @@
+"""An evaluation directory, read back for the report: any columns, any subset of the files."""
+
+import base64
+import csv
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anatosegnet.errors import UserError
+from anatosegnet.run import Run
+
+PICTURES = ("image", "truth", "prediction", "error")
+TEXT = frozenset({"id", "class", "group", "patient", "birads", "device", "fold"})
+TOLERANCE = re.compile(r"^([\d.]+)(px|mm)$")  # nsd_2px
+PIXELS = ("hd95", "assd")  # their unit is not in their name
+ABBREVIATIONS = {
+    "iou": "IoU", "dice": "Dice", "f1": "F1", "brier": "Brier score", "ece": "ECE", "nsd": "NSD",
+    "hd95": "HD95", "asd": "ASD", "masd": "MASD", "assd": "ASSD", "birads": "BI-RADS",
+    "id": "case", "mm2": "(mm²)", "mm": "(mm)", "px": "(px)", "holm": "(Holm)",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of scores.csv.
+
+    Attributes:
+        name: As in the file.
+        label: As people read it.
+        numeric: Whether its values are numbers (None where a cell is empty or not finite).
+    """
+
+    name: str
+    label: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluation/<dataset>/`` holds.
+
+    Attributes:
+        directory: Where it was read from.
+        summary: ``summary.json``.
+        columns: Of ``cases``; the first is ``id``.
+        cases: A dict per image, values by column name: float, None or str.
+        tables: Rows of ``tables.csv`` as they stand in the file; empty if there is none.
+    """
+
+    directory: Path
+    summary: dict[str, Any]
+    columns: list[Column]
+    cases: list[dict[str, float | str | None]]
+    tables: list[dict[str, str]]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Evaluation":
+        """Read a directory; UserError if scores or summary are missing or damaged."""
+        summary = read_json(directory / "summary.json")
+        rows = read_csv(directory / "scores.csv")
+        if not rows or "id" not in rows[0]:
+            raise UserError(f"{directory / 'scores.csv'} has no rows with an id; evaluate again")
+        if len({row["id"] for row in rows}) < len(rows):
+            raise UserError(f"{directory / 'scores.csv'} names cases twice; evaluate again")
+        columns, cases = typed(rows)
+        tables = directory / "tables.csv"
+        return cls(directory, summary, columns, cases, read_csv(tables) if tables.exists() else [])
+
+    def pictures(self, name: str, kinds: tuple[str, ...] = PICTURES) -> list[str]:
+        """Thumbnails of a case as base64 of the JPEG file, "" where there is none."""
+        paths = [self.directory / "thumbnails" / f"{name}_{kind}.jpg" for kind in kinds]
+        return [
+            base64.b64encode(path.read_bytes()).decode() if path.is_file() else "" for path in paths
+        ]
+
+    def overlay(self, name: str) -> str:
+        """The full-size overlay, relative to the directory; "" where there is none."""
+        path = f"overlays/{name}.png"
+        return path if (self.directory / path).is_file() else ""
+
+
+def typed(
+    rows: list[dict[str, str]],
+) -> tuple[list[Column], list[dict[str, float | str | None]]]:
+    """Columns and cases of the rows of a csv file; numeric is what holds nothing but numbers."""
+    columns = []
+    cases: list[dict[str, float | str | None]] = [{} for _ in rows]
+    for name in rows[0]:
+        texts = [row[name] or "" for row in rows]
+        numbers = [number(text) for text in texts]
+        numeric = name not in TEXT and all(
+            value is not None or not text for value, text in zip(numbers, texts, strict=True)
+        )
+        if not any(texts):
+            continue
+        columns.append(Column(name, label(name), numeric))
+        for case, text, value in zip(cases, texts, numbers, strict=True):
+            finite = value is not None and math.isfinite(value)
+            case[name] = (value if finite else None) if numeric else text
+    return columns, cases
+
+
+def learning_curves(run: Run) -> dict[str, list[tuple[float, float]]]:
+    """(epoch from 1, value) pairs by name, such as ``val/iou``; empty where nothing was logged."""
+    if not run.metrics_path.is_file():
+        return {}
+    curves: dict[str, dict[float, float]] = {}
+    for row in read_csv(run.metrics_path):
+        epoch = number(row.get("epoch") or "")
+        for name, text in row.items():
+            value = number(text or "")
+            if epoch is not None and value is not None and math.isfinite(value):
+                curves.setdefault(name, {})[epoch + 1] = value
+    return {
+        name: sorted(points.items())
+        for name, points in curves.items()
+        if name.startswith(("train/", "val/")) and len(points) > 1
+    }
+
+
+def split_counts(run: Run) -> dict[str, int]:
+    """Number of cases by part, from ``split.csv``; empty where there is none."""
+    counts: dict[str, int] = {}
+    if run.split_path.is_file():
+        for row in read_csv(run.split_path):
+            part = row.get("part") or ""
+            counts[part] = counts.get(part, 0) + 1
+    return counts
+
+
+def label(name: str) -> str:
+    """``lesion_area_mm2`` -> ``lesion area (mm²)``."""
+    if name in PIXELS:
+        return f"{ABBREVIATIONS[name]} (px)"
+    words = name.replace("/", " ").replace("_", " ").split()
+    return " ".join(ABBREVIATIONS.get(word) or TOLERANCE.sub(r"(\1 \2)", word) for word in words)
+
+
+def number(text: str) -> float | None:
+    """The number a text stands for, None if none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a csv file; UserError if it cannot be read or is ragged."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: row {line} has too few or too many cells; evaluate again")
+    return rows
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; UserError if it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); evaluate again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no summary; evaluate again")
+    return content

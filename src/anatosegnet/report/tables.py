@@ -1,0 +1,167 @@
+"""Tables of numbers for the report: intervals folded into the score they belong to."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from anatosegnet.report.reading import label, number
+
+ABSENT = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table.
+
+    Attributes:
+        text: As people read it.
+        numeric: Aligned right.
+        interval: Both ends as text, "" without.
+        bar: Low end, mean and high end in percent of the column's range.
+    """
+
+    text: str
+    numeric: bool = False
+    interval: str = ""
+    bar: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Head of a column."""
+
+    label: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the templates show it; the first column names its rows."""
+
+    title: str
+    columns: list[Heading]
+    rows: list[list[Cell]]
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """One table for each value of the column ``by``, which becomes its title.
+
+    Args:
+        rows: Of ``tables.csv``, values as text or numbers.
+    """
+    if not rows or not {"by", "value"} <= set(rows[0]):
+        return [table(rows)] if rows else []
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by = str(row["by"])
+        scores = {name: cell for name, cell in row.items() if name not in ("by", "value")}
+        grouped.setdefault(by, []).append({by: row["value"], **scores})
+    whole = grouped.pop("all", [])
+    return [
+        table([*part, *({by: "all", **_without(row, "all")} for row in whole)], f"By {by}")
+        for by, part in grouped.items()
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """A table of any rows; ``<score>_low`` and ``<score>_high`` go into the cell of the score.
+
+    ``<score>_sd`` goes there too, if the score has no interval of its own. Ends of the first
+    score with intervals are drawn as bars.
+    """
+    names = list(rows[0])
+    scores = [name for name in names if f"{name}_low" in names and f"{name}_high" in names]
+    ends = {f"{name}_{end}" for name in scores for end in ("low", "high")}
+    deviations = {f"{name}_sd" for name in names if f"{name}_sd" in names}
+    kept = [name for name in names if name not in ends | deviations]
+    numeric = {name: name != kept[0] and _is_numeric(rows, name) for name in kept}
+    barred = next((name for name in scores if numeric[name]), None)
+    bounds = [value for row in rows for value in _ends(row, barred) or ()]
+    limits = min(bounds, default=0.0), max(bounds, default=0.0)
+    headings = [Heading(label(name), numeric[name]) for name in kept]
+    lines = [[Cell(_text(row[kept[0]])) for _ in kept[:1]] for row in rows]
+    for name in kept[1:]:
+        whole = all(_is_whole(row[name]) for row in rows)
+        for row, line in zip(rows, lines, strict=True):
+            if numeric[name]:
+                line.append(_cell(row, name, whole, limits if name == barred else None))
+            else:
+                line.append(Cell(_text(row[name])))
+    return Table(title, headings, lines)
+
+
+def _cell(
+    row: Mapping[str, Any], name: str, whole: bool, limits: tuple[float, float] | None
+) -> Cell:
+    """The cell of a number; with a bar where the limits of the column's bars are given."""
+    mean, ends, deviation = _value(row[name]), _ends(row, name), _value(row.get(f"{name}_sd"))
+    if mean is None or ends is None:
+        text = show_p(mean) if _is_p(name) else show(mean, whole)
+        return Cell(f"{text} ± {show(deviation)}" if deviation is not None else text, True)
+    bar = None
+    if limits is not None and limits[0] < limits[1]:
+        low, middle, high = (
+            round(100 * (value - limits[0]) / (limits[1] - limits[0]), 1)
+            for value in (ends[0], mean, ends[1])
+        )
+        bar = low, middle, high
+    return Cell(show(mean), True, f"{show(ends[0])}, {show(ends[1])}", bar)
+
+
+def show(value: float | None, whole: bool = False) -> str:
+    """A number as people read it: three digits behind the point, fewer for large ones."""
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    if whole:
+        return f"{value:,.0f}"
+    size = abs(value)
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
+
+
+def show_p(value: float | None) -> str:
+    """A p-value: ``< 0.001`` where it is smaller."""
+    return "< 0.001" if value is not None and value < 0.001 else show(value)
+
+
+def _is_p(name: str) -> bool:
+    return name == "p" or name.startswith("p_") or name.endswith("_p")
+
+
+def _is_numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a column holds numbers and empty cells only, and at least one number."""
+    known = [row[name] for row in rows if not _is_empty(row[name])]
+    return bool(known) and all(_value(cell) is not None for cell in known)
+
+
+def _is_whole(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell == "" or cell.removeprefix("-").isdigit()
+    return isinstance(cell, Integral) or _is_empty(cell)
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _text(cell: Any) -> str:
+    return ABSENT if _is_empty(cell) else str(cell)
+
+
+def _ends(row: Mapping[str, Any], name: str | None) -> tuple[float, float] | None:
+    low, high = _value(row.get(f"{name}_low")), _value(row.get(f"{name}_high"))
+    return (low, high) if low is not None and high is not None else None
+
+
+def _value(cell: Any) -> float | None:
+    """The finite number in a cell, of a csv file or of a data frame."""
+    if isinstance(cell, str):
+        value = number(cell)
+    else:
+        value = float(cell) if isinstance(cell, Real) and not isinstance(cell, bool) else None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
