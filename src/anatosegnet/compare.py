@@ -61,10 +61,14 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     notes = comparison.notes(
         settings, names[baseline], [json_of(folder / "summary.json") for folder in folders]
     )
+    cases = set(scored[0]["id"])  # pictures of one fold: of the same one for all
+    shown = {
+        name: next(folders[index] for index in group if set(scored[index]["id"]) == cases)
+        for name, group in zip(names, groups, strict=True)
+    }
     with replacing_directory(output, config.overwrite) as temporary:
         comparison.write_tables(temporary, table, notes)
-        first = {name: folders[group[0]] for name, group in zip(names, groups, strict=True)}
-        write_comparison(temporary, table, first)
+        write_comparison(temporary, table, shown)
     comparison.print_table(table, notes)
     print(f"written {output}")
     return table

@@ -229,6 +229,7 @@ def between(low: float, high: float) -> str:
 
 def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
     """Print the comparison without the differences, and what it holds for."""
+    from rich import markup
     from rich.console import Console
     from rich.table import Table
 
@@ -240,7 +241,7 @@ def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
     printed = Table(*shown.columns, title="comparison", title_justify="left")
     printed.columns[0].min_width = max(len(name) for name in shown["setting"])
     for row in shown.to_numpy().tolist():
-        printed.add_row(*row)
+        printed.add_row(*map(markup.escape, row))
     console.print(printed)
     for name, text in said.items():
         console.print(f"{name:12s} {text}")

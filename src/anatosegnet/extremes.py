@@ -8,6 +8,7 @@ import numpy as np
 from anatosegnet.data.case import read_image
 
 CELL = 1.9  # inches
+LEGEND = "truth outlined white, prediction green; hits tinted white, misses red, false alarms green"
 
 
 def write_extremes(
@@ -34,7 +35,8 @@ def write_extremes(
         for axis, name in zip(line, names, strict=False):
             axis.imshow(error_half(overlays / f"{name}.png"))
             axis.set_title(f"{name}\nIoU {iou[name]:.3f}", fontsize=7, parse_math=False)
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, rect=(0, 0.03, 1, 1))
+    figure.text(0.5, 0.008, LEGEND, fontsize=7, ha="center")
     figure.savefig(path)
 
 

@@ -165,7 +165,7 @@ def stratum_row(by: str, value: str, part: DataFrame) -> dict[str, Any]:
     groups = independent_groups(part["id"].tolist(), part["group"].tolist())
     for name in TABLE_SCORES:
         if name in part:
-            low, high = interval(part[name], groups, resamples=1000) or (None, None)
+            low, high = interval(part[name], groups) or (None, None)
             row |= {name: part[name].mean(), f"{name}_sd": part[name].std(ddof=0)}
             row |= {f"{name}_low": low, f"{name}_high": high}
     return row
@@ -217,14 +217,14 @@ def print_evaluation(
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
-    table = Table("score", "mean ± sd", "95 % interval", "median [quartiles]", title="evaluation",
+    table = Table("score", "mean ± sd", "95 % interval", "median (quartiles)", title="evaluation",
                   title_justify="left")  # fmt: skip
     for name in score_columns(frame):
         quartiles = np.quantile(frame[name].dropna(), [0.25, 0.5, 0.75])
         low, middle, high = (number(value) for value in quartiles)
         spread = f"{number(summary[name])} ± {number(summary[f'{name}_sd'])}"
         ends = between(summary["intervals"].get(name))
-        table.add_row(name, spread, ends, f"{middle} [{low}, {high}]")
+        table.add_row(name, spread, ends, f"{middle} ({low}, {high})")
     for name in ("iou_pooled", "iou_batch_pooled", "dice_pooled", "dice_batch_pooled"):
         table.add_row(name, number(summary[name]), between(summary["intervals"].get(name)), "")
     console.print(table)
@@ -245,6 +245,7 @@ def print_evaluation(
 
 def print_strata(console: Any, strata: DataFrame) -> None:
     """Print the main scores of the strata, if there is more than the row of all images."""
+    from rich.markup import escape
     from rich.table import Table
 
     if len(strata) < 2:
@@ -257,16 +258,16 @@ def print_strata(console: Any, strata: DataFrame) -> None:
         for name in names:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             ends = None if pandas.isna(low) else (low, high)
-            cells.append(f"{number(row[name])} {between(ends)}".strip())
-        table.add_row(row["by"], row["value"], str(row["images"]), *cells)
+            cells.append(f"{number(row[name], 3)} {between(ends, 3)}".strip())
+        table.add_row(row["by"], escape(row["value"]), str(row["images"]), *cells)
     console.print(table)
 
 
-def number(value: float) -> str:
-    """Four digits behind the point below 10, else one (distances, areas)."""
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+def number(value: float, digits: int = 4) -> str:
+    """A score; one digit behind the point from 10 on (distances, areas)."""
+    return f"{value:.{digits if abs(value) < 10 else 1}f}"
 
 
-def between(ends: Sequence[float] | None) -> str:
+def between(ends: Sequence[float] | None, digits: int = 4) -> str:
     """``[low, high]``, or nothing where there is no interval."""
-    return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
+    return "" if ends is None else f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"
