@@ -1,6 +1,6 @@
 """How long scoring takes beside the network: all tumour images of BUSI, synthetic predictions.
 
-Command: python scripts/bench_evaluation.py [surface]
+Command: python scripts/bench_evaluation.py [surface] [once]
 The predictions are the real masks, moved, resized to 256 px and blurred; making them is not timed.
 Timed is all that evaluate does but the network and the report: reading, scoring, pictures, tables.
 """
@@ -48,14 +48,15 @@ def prepared(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    """Print wall-clock and processor seconds, the best of three."""
+    """Print wall-clock and processor seconds, the best of three (or once)."""
     surface = "surface" in sys.argv[1:]
+    repeats = 1 if "once" in sys.argv[1:] else 3
     data = BUSIDataModule(os.environ.get("ANATOSEGNET_DATA_DIR", "data"), name="busi")
     names = tuple(data.prepare_cases())
     random = np.random.default_rng(0)
     maps = [prepared(data.read(data.cases[name])[1], random) for name in names]
     times = []
-    for _ in range(3):
+    for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             wall, processor = time.perf_counter(), time.process_time()
             scoring = Scoring(surface=surface)
