@@ -213,6 +213,7 @@ def test_columns_are_numbers_only_where_all_cells_are() -> None:
 def test_labels_are_what_people_say() -> None:
     """Breaks if a unit or an abbreviation is lost from the names of scores."""
     assert label("lesion_area_mm2") == "lesion area (mm²)"
+    assert label("lesion_area") == "lesion area (px)"
     assert label("hd95") == "HD95 (px)" and label("hd95_mm") == "HD95 (mm)"
     assert label("nsd_2px") == "NSD (2 px)"
     assert label("iou_batch_pooled") == "IoU batch pooled"
@@ -275,10 +276,34 @@ def test_comparison_holds_both_models_of_every_case(directory: Path, tmp_path: P
             assert [pictures[f"prediction {number}"], pictures[f"error {number}"]] == own
 
 
-def test_comparison_refuses_different_cases(directory: Path, own: Path, tmp_path: Path) -> None:
-    """Breaks if models scored on different images are set side by side."""
-    with pytest.raises(UserError, match="different cases"):
-        write_comparison(tmp_path, pandas.DataFrame({"s": [1]}), {"a": directory, "b": own})
+def test_comparison_takes_only_what_all_models_scored(
+    directory: Path, own: Path, tmp_path: Path
+) -> None:
+    """Breaks if cases are paired by their place in the file, or left out in silence."""
+    rows = (own / "scores.csv").read_text().splitlines()
+    (own / "scores.csv").write_text("\n".join([rows[0], rows[3], rows[1]]) + "\n")
+    frame = pandas.DataFrame({"setting": ["a", "b"], "runs": 2, "iou": [0.7, 0.6], "iou_sd": 0.1,
+                              "iou_low": [0.6, 0.5], "iou_high": [0.8, 0.7]})  # fmt: skip
+    page = read(write_comparison(tmp_path, frame, {"a": directory, "b": own}))
+    data = json.loads(page.scripts["data"])
+    assert [case["id"] for case in data["cases"]] == ["phantom_0", "phantom_2"]
+    scored = {case["id"]: case["iou"] for case in Evaluation.read(own).cases}
+    place = [score["name"] for score in data["scores"]].index("iou")
+    assert [case["values"][1][place] for case in data["cases"]] == [
+        scored["phantom_0"],
+        scored["phantom_2"],
+    ]
+    assert "7 cases that not all of the models scored are left out" in page.text
+    assert "first run of each" in page.text
+    assert "0.700 ± 0.100" in page.text
+
+
+def test_comparison_refuses_different_cases(directory: Path, tmp_path: Path) -> None:
+    """Breaks if models without a common case are set side by side."""
+    names = ["x", "y", "z"]
+    other = make_evaluation(tmp_path / "other", 3, different=1, names=names)
+    with pytest.raises(UserError, match="share no case"):
+        write_comparison(tmp_path, pandas.DataFrame({"s": [1]}), {"a": directory, "b": other})
     with pytest.raises(UserError, match="nothing to compare"):
         write_comparison(tmp_path, pandas.DataFrame({"s": [1]}), {})
     assert not (tmp_path / "comparison.html").exists()

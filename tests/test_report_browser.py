@@ -71,8 +71,8 @@ def test_650_cases_open_in_two_seconds(
     assert browser.count("#cases-table tbody tr") == 650
     drawn = "document.querySelectorAll('#cases-table tbody img[src]').length"
     assert 0 < int(str(browser.run(drawn))) < 400  # of 2600
-    browser.run("document.querySelector('#cases-table tr:last-child').scrollIntoView()")
-    browser.wait("document.querySelector('#cases-table tr:last-child img').naturalWidth > 0")
+    browser.run("document.querySelector('#cases-table tbody tr:last-child').scrollIntoView()")
+    browser.wait("document.querySelector('#cases-table tbody tr:last-child img').naturalWidth > 0")
     assert int(str(browser.run(drawn))) < 900
 
 

@@ -26,29 +26,29 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         output: The folder it is written to.
         table: One row per setting; ``<score>_low`` and ``<score>_high`` are shown as
             the interval of ``<score>``, ``<score>_sd`` as its deviation.
-        runs: A label and an evaluation directory for each model; all scored on the same cases.
+        runs: A label and an evaluation directory for each model; cases that not all of them
+            scored are left out.
 
     Returns:
         The file.
 
     Raises:
-        UserError: The directories do not hold the same cases, or cannot be read.
+        UserError: The directories share no case, or cannot be read.
     """
     evaluations = {name: Evaluation.read(path) for name, path in runs.items()}
     if not evaluations:
         raise UserError("there is nothing to compare; name runs: runs=[DIR,DIR]")
-    first, *others = evaluations.values()
-    ids = [str(case["id"]) for case in first.cases]
-    for other in others:
-        if {str(case["id"]) for case in other.cases} != set(ids):
-            raise UserError(
-                f"{other.directory} and {first.directory} were scored on different cases; "
-                "evaluate both on the same data"
-            )
     scored = {
         name: {str(case["id"]): case for case in evaluation.cases}
         for name, evaluation in evaluations.items()
     }
+    first = next(iter(evaluations.values()))
+    ids = [name for name in next(iter(scored.values())) if all(name in c for c in scored.values())]
+    if not ids:
+        raise UserError(
+            f"{', '.join(str(path) for path in runs.values())} share no case; compare models "
+            "scored on the same data"
+        )
     shared = cases_of(first)
     scores = [
         score
@@ -67,10 +67,13 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         "cases": [
             {
                 "id": name,
-                **{column["name"]: case[column["name"]] for column in known},
-                "values": [[scored[run][name][score] for score in scores] for run in scored],
+                **{
+                    column["name"]: scored[next(iter(scored))][name][column["name"]]
+                    for column in known
+                },
+                "values": [[cases[name][score] for score in scores] for cases in scored.values()],
             }
-            for name, case in zip(ids, first.cases, strict=True)
+            for name in ids
         ],
     }
     rows = table
@@ -83,7 +86,11 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         pictures,
         kind="Comparison",
         title=f"{len(evaluations)} models on the same {len(ids)} cases",
-        settings=shown([{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]),
+        settings=shown(
+            [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")],
+            deviations=True,
+        ),
+        notes=notes(rows, scored, ids),
         conditions=shared_conditions(evaluations),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
         "the models agree most. Their reports have them."
@@ -126,6 +133,19 @@ def choose_pictures(
             break
         chosen[name] = texts
     return [chosen.get(name, {}) for name in ids], len(ids) - len(chosen)
+
+
+def notes(rows: "DataFrame", scored: Mapping[str, Mapping[str, Any]], ids: list[str]) -> list[str]:
+    """What the reader of the page must know of the models shown in it."""
+    said = []
+    if "runs" in rows and rows["runs"].max() > 1:
+        said.append(
+            "The table is over all runs of a setting, its ± the deviation between them; what "
+            "follows shows the first run of each."
+        )
+    if most := max(len(cases) for cases in scored.values()) - len(ids):
+        said.append(f"{most} cases that not all of the models scored are left out below.")
+    return said
 
 
 def shared_conditions(evaluations: Mapping[str, Evaluation]) -> list[tuple[str, str]]:

@@ -22,6 +22,10 @@ FACTS = frozenset({
     "lesions_false", "hits", "lesion_area", "predicted_area", "lesion_area_mm2",
 })  # fmt: skip
 LESS_IS_BETTER = ("hd", "assd", "asd", "masd", "brier")
+LESION_SCORES = {
+    "sensitivity": "lesions found",
+    "lesion_precision": "predicted lesions that are true",
+}
 HEADLINE = ("iou", "dice", "hd95")
 SHOWN_FIRST = frozenset({
     "id", "class", "birads", "device", "iou", "dice", "precision", "recall", "boundary_iou",
@@ -166,7 +170,7 @@ def score_table(evaluation: Evaluation) -> Any:
     rows += [{**row, **blank} for name in pooled if (row := score_row(summary, name))]
     for name, value in detection(summary).items():
         if isinstance(value, float) and (ends := (summary.get("intervals") or {}).get(name)):
-            rows.append({"score": f"lesions: {label(name)}", "mean": value,
+            rows.append({"score": LESION_SCORES.get(name, label(name)), "mean": value,
                          "95 % interval": _ends(ends), "sd": "", **blank})  # fmt: skip
     return table(rows, "Per-image scores, averaged over images, and other aggregations")
 

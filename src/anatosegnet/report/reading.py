@@ -15,7 +15,9 @@ from anatosegnet.run import Run
 PICTURES = ("image", "truth", "prediction", "error")
 TEXT = frozenset({"id", "class", "group", "patient", "birads", "device", "fold"})
 TOLERANCE = re.compile(r"^([\d.]+)(px|mm)$")  # nsd_2px
-PIXELS = ("hd95", "assd")  # their unit is not in their name
+PIXELS = frozenset({  # their unit is not in their name
+    "hd95", "assd", "lesion_area", "predicted_area", "area_error", "hits", "height", "width",
+})  # fmt: skip
 ABBREVIATIONS = {
     "iou": "IoU", "dice": "Dice", "f1": "F1", "brier": "Brier score", "ece": "ECE", "nsd": "NSD",
     "hd95": "HD95", "asd": "ASD", "masd": "MASD", "assd": "ASSD", "birads": "BI-RADS",
@@ -133,9 +135,8 @@ def split_counts(run: Run) -> dict[str, int]:
 
 def label(name: str) -> str:
     """``lesion_area_mm2`` -> ``lesion area (mm²)``."""
-    if name in PIXELS:
-        return f"{ABBREVIATIONS[name]} (px)"
     words = name.replace("/", " ").replace("_", " ").split()
+    words += ["px"] if name in PIXELS else []
     return " ".join(ABBREVIATIONS.get(word) or TOLERANCE.sub(r"(\1 \2)", word) for word in words)
 
 

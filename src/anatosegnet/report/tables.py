@@ -65,17 +65,20 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     ]
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+def table(rows: Sequence[Mapping[str, Any]], title: str = "", deviations: bool = False) -> Table:
     """A table of any rows; ``<score>_low`` and ``<score>_high`` go into the cell of the score.
 
-    ``<score>_sd`` goes there too, if the score has no interval of its own. Ends of the first
-    score with intervals are drawn as bars.
+    ``<score>_sd`` goes there too, where the score has no interval; with ``deviations`` always.
+    Ends of the first score with intervals are drawn as bars.
     """
     names = list(rows[0])
     scores = [name for name in names if f"{name}_low" in names and f"{name}_high" in names]
     ends = {f"{name}_{end}" for name in scores for end in ("low", "high")}
-    deviations = {f"{name}_sd" for name in names if f"{name}_sd" in names}
-    kept = [name for name in names if name not in ends | deviations]
+    kept = [
+        name
+        for name in names
+        if name not in ends and not (name.endswith("_sd") and name.removesuffix("_sd") in names)
+    ]
     numeric = {name: name != kept[0] and _is_numeric(rows, name) for name in kept}
     barred = next((name for name in scores if numeric[name]), None)
     bounds = [value for row in rows for value in _ends(row, barred) or ()]
@@ -86,20 +89,27 @@ def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
         whole = all(_is_whole(row[name]) for row in rows)
         for row, line in zip(rows, lines, strict=True):
             if numeric[name]:
-                line.append(_cell(row, name, whole, limits if name == barred else None))
+                cell = _cell(row, name, whole, limits if name == barred else None, deviations)
+                line.append(cell)
             else:
                 line.append(Cell(_text(row[name])))
     return Table(title, headings, lines)
 
 
 def _cell(
-    row: Mapping[str, Any], name: str, whole: bool, limits: tuple[float, float] | None
+    row: Mapping[str, Any],
+    name: str,
+    whole: bool,
+    limits: tuple[float, float] | None,
+    deviations: bool,
 ) -> Cell:
     """The cell of a number; with a bar where the limits of the column's bars are given."""
     mean, ends, deviation = _value(row[name]), _ends(row, name), _value(row.get(f"{name}_sd"))
+    text = show_p(mean) if _is_p(name) else show(mean, whole)
+    if deviation is not None and (deviations or ends is None):
+        text += f" ± {show(deviation)}"
     if mean is None or ends is None:
-        text = show_p(mean) if _is_p(name) else show(mean, whole)
-        return Cell(f"{text} ± {show(deviation)}" if deviation is not None else text, True)
+        return Cell(text, True)
     bar = None
     if limits is not None and limits[0] < limits[1]:
         low, middle, high = (
@@ -107,7 +117,7 @@ def _cell(
             for value in (ends[0], mean, ends[1])
         )
         bar = low, middle, high
-    return Cell(show(mean), True, f"{show(ends[0])}, {show(ends[1])}", bar)
+    return Cell(text, True, f"{show(ends[0])}, {show(ends[1])}", bar)
 
 
 def show(value: float | None, whole: bool = False) -> str:
@@ -126,7 +136,7 @@ def show_p(value: float | None) -> str:
 
 
 def _is_p(name: str) -> bool:
-    return name == "p" or name.startswith("p_") or name.endswith("_p")
+    return "p" in name.split("_")
 
 
 def _is_numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

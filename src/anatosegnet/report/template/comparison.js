@@ -109,7 +109,7 @@ function summarise(items, first, second, label, less) {
   const sign = less ? -1 : 1, count = (test) => items.filter((item) => test(sign * item.difference)).length;
   const average = mean(items.map((item) => item.difference));
   return `${label} of ${second} minus ${first}: mean ${average > 0 ? "+" : ""}${show(average, false)}; `
-    + `${second} is ahead on ${count((d) => d > 0)} of ${items.length} cases, ${first} on ${count((d) => d < 0)}, ${count((d) => d === 0)} are equal.`;
+    + `${second} is ahead on ${count((d) => d > 0)} of ${items.length} cases, ${first} on ${count((d) => d < 0)}; they are equal on ${count((d) => d === 0)}.`;
 }
 
 start();

@@ -121,11 +121,11 @@ function drawExamples(items, data, panes, open) {
   const count = Math.min(5, Math.floor(rated.length / 3)), middle = Math.floor((rated.length - count) / 2);
   const named = (names) => names.map((name) => items.find((item) => item.id === name));
   const groups = data.extremes
-    ? Object.entries(data.extremes).map(([title, names]) => ({ title, items: named(names) }))
+    ? Object.entries(data.extremes).map(([title, names]) => ({ title: title[0].toUpperCase() + title.slice(1), items: named(names) }))
     : rated.length < 6 ? [{ title: "", items: rated }] : [
-      { title: "worst", items: rated.slice(0, count) },
-      { title: "median", items: rated.slice(middle, middle + count) },
-      { title: "best", items: rated.slice(rated.length - count) },
+      { title: "Worst", items: rated.slice(0, count) },
+      { title: "Median", items: rated.slice(middle, middle + count) },
+      { title: "Best", items: rated.slice(rated.length - count) },
     ];
   const { label } = data.columns.find((column) => column.name === data.main);
   drawGallery(groups, panes, (item) => `${label} ${show(item[data.main], false)}`, open);
