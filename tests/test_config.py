@@ -160,7 +160,7 @@ def test_mistakes_end_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "prepare"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "compare", "predict", "prepare"])
 def test_help_is_quick(verb: str) -> None:
     """Breaks if a heavy import moves to the top of a program."""
     seconds = []
@@ -175,9 +175,10 @@ def test_help_is_quick(verb: str) -> None:
 def test_a_program_imports_nothing_heavy() -> None:
     """Breaks if torch or lightning is imported before the config is known to be good."""
     code = (
-        "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.predict;"
-        "import anatosegnet.prepare;"
-        "print(sorted({'torch', 'lightning', 'timm', 'pandas', 'wandb'} & set(sys.modules)))"
+        "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.compare;"
+        "import anatosegnet.predict, anatosegnet.prepare;"
+        "heavy = {'torch', 'lightning', 'timm', 'pandas', 'scipy', 'wandb'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr

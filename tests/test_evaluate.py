@@ -20,7 +20,7 @@ from anatosegnet.inference import Predictor, mask_at
 from anatosegnet.metrics import overlap_scores
 from anatosegnet.overlay import encode_png
 from anatosegnet.predict import predict
-from anatosegnet.run import Run
+from anatosegnet.run import Run, sha256
 from tests.running import compose
 
 pytestmark = pytest.mark.slow
@@ -101,12 +101,63 @@ def test_overlays_show_every_case_at_its_size(run: Run, folder: Path) -> None:
         assert (overlay[:, : image.shape[1]] == image).all()
 
 
+def test_an_evaluation_is_whole(run: Run) -> None:
+    """Breaks if a file is missing, or the summary does not belong to the scores beside it."""
+    result = evaluate(run, compose("tolerances=[3]", "extremes=2", name="evaluate"))
+    output = run.directory / "evaluation" / "phantom"
+    rows = read_scores(output / "scores.csv")
+    assert {path.name for path in output.iterdir()} == {
+        "scores.csv", "tables.csv", "summary.json", "extremes.png", "report.html", "overlays",
+        "thumbnails",
+    }  # fmt: skip
+    assert len(list((output / "thumbnails").iterdir())) == 4 * len(rows)
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(result))
+    assert summary["scores_sha256"] == sha256(output / "scores.csv")
+    assert summary["checkpoint_sha256"] == sha256(run.best_path)
+    for score in ("iou", "nsd_3px", "hd95"):
+        mean = np.mean([float(row[score]) for row in rows])
+        assert summary[score] == pytest.approx(mean, abs=1e-5)
+        low, high = summary["intervals"][score]
+        assert low <= mean <= high
+    assert len(summary["extremes"]["worst"]) == 2
+    assert sum(b["share"] for b in summary["calibration"]["bins"]) == pytest.approx(1)
+
+
+def test_a_diverged_network_overwrites_nothing(run: Run) -> None:
+    """Breaks if logits that are NaN get a score, or a failure takes earlier results along."""
+    output = run.directory / "evaluation" / "phantom"
+    evaluate(run, compose("surface=false", name="evaluate"))
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    checkpoint = torch.load(run.best_path, weights_only=True)
+    for weights in checkpoint["state_dict"].values():
+        if weights.is_floating_point():
+            weights.fill_(float("nan"))
+    torch.save(checkpoint, run.best_path)
+    with pytest.raises(UserError, match=r"not a number on 4 of 4 cases: phantom_00") as caught:
+        evaluate(run, compose("overwrite=true", name="evaluate"))
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+    assert [path.name for path in output.parent.iterdir()] == ["phantom"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("at=middle", "neither original nor model"), ("extremes=0", "at least 1"),
+     ("tolerances=[-1]", "must be distances")],
+)  # fmt: skip
+def test_impossible_settings(run: Run, override: str, expected: str) -> None:
+    """Breaks if a bad setting is found out only after the work, or as a traceback."""
+    with pytest.raises(UserError, match=expected):
+        evaluate(run, compose(override, name="evaluate"))
+
+
 def test_results_are_not_overwritten_unasked(run: Run) -> None:
     """Breaks if a second evaluation replaces the first one's results in silence."""
-    evaluate(run, compose(name="evaluate"))
+    evaluate(run, compose("surface=false", name="evaluate"))
     with pytest.raises(UserError, match="overwrite=true"):
         evaluate(run, compose(name="evaluate"))
-    evaluate(run, compose("overwrite=true", name="evaluate"))
+    evaluate(run, compose("overwrite=true", "surface=false", name="evaluate"))
     assert [p.name for p in (run.directory / "evaluation").iterdir()] == ["phantom"]
 
 

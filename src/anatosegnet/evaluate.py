@@ -1,31 +1,31 @@
-"""``python -m anatosegnet.evaluate run=DIR``: scores a row per image, and overlays."""
+"""``python -m anatosegnet.evaluate run=DIR``: scores a row per image, tables, and pictures."""
 
-import csv
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from anatosegnet.config import verb
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, environment, write_json
+from anatosegnet.run import Run, environment, replacing_directory, sha256, write_json
 
 if TYPE_CHECKING:
-    from anatosegnet.data.case import Case
     from anatosegnet.data.datamodule import SegmentationDataModule
     from anatosegnet.inference import Predictor
+    from anatosegnet.scoring import Scored, Scoring
 
 
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate a run on its test cases, or on another dataset."""
-    chosen = HydraConfig.get().runtime.choices.get("data")
-    evaluate(Run.open(config.run), config, own_data=chosen in (None, "null"))
+    evaluate(Run.open(config.run), config, is_own_data())
+
+
+def is_own_data() -> bool:
+    """Whether no other dataset was chosen on the command line."""
+    return HydraConfig.get().runtime.choices.get("data") in (None, "null")
 
 
 def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
 
     Args:
         run: The run.
-        config: The composed config of the verb: data, at, batch_size, device, overwrite.
+        config: The composed config of the verb: data, at, surface, batch_size, device, overwrite.
         own_data: Evaluate on the run's own data; else on ``config.data``.
 
     Returns:
@@ -43,45 +43,90 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
         UserError: The run or the data is at fault, or results would be overwritten.
     """
     from anatosegnet.inference import Predictor
-    from anatosegnet.report import print_scores
+    from anatosegnet.report import write_report
+    from anatosegnet.scoring import Scoring, score_cases
 
-    if config.at not in ("original", "model"):
-        raise UserError(f"at={config.at} is neither original nor model")
+    scoring = Scoring.from_config(config)
+    if config.extremes < 1:
+        raise UserError(f"extremes={config.extremes} must be at least 1")
     data, names, split, chosen = test_cases(run, config, own_data)
-    suffix = "" if config.at == "original" else "_at_model_size"
-    output = run.directory / "evaluation" / f"{data.name}{suffix}"
-    if output.exists() and not config.overwrite:
-        raise UserError(f"{output} exists; overwrite=true puts the new results in its place")
-    predictor = Predictor.from_run(run, config.device)
-    size = "original size" if config.at == "original" else "{}×{} px".format(*predictor.image_size)
-
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        (temporary / "overlays").mkdir(parents=True)
-        rows = score_cases(data, names, predictor, config, temporary / "overlays")
-        scores = write_scores(temporary / "scores.csv", rows)
+    output = evaluation_directory(run, data.name, scoring.at)
+    with replacing_directory(output, config.overwrite) as temporary:
+        predictor = Predictor.from_run(run, config.device)
+        scored = score_cases(data, names, predictor, scoring, temporary, config.batch_size)
         conditions = {
-            "data": f"{data.name}, {len(rows)} images",
+            "data": f"{data.name}, {len(scored)} images",
             "split": split,
             "selection": chosen,
-            "aggregation": f"per image at {size}, mean over images",
+            "aggregation": f"per image at {size_scored(scoring, predictor)}, mean over images",
         }
-        summary = {
+        about = {
             "run": str(run.directory.resolve()),
-            "images": len(rows),
-            **{name: float(values.mean()) for name, values in scores.items()},
-            **{f"{name}_sd": float(values.std()) for name, values in scores.items()},
-            "conditions": conditions,
+            "checkpoint_sha256": sha256(run.best_path),
             **environment(),
         }
-        write_json(temporary / "summary.json", summary)
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    print_scores("evaluation", scores, conditions)
+        summary = write_evaluation(temporary, scored, scoring, conditions, about, config.extremes)
+        write_report(temporary, run)
     print(f"written {output}")
+    return summary
+
+
+def evaluation_directory(run: Run, dataset: str, at: str) -> Path:
+    """Where the scores on a dataset lie."""
+    suffix = "" if at == "original" else "_at_model_size"
+    return run.directory / "evaluation" / f"{dataset}{suffix}"
+
+
+def size_scored(scoring: "Scoring", predictor: "Predictor") -> str:
+    """The size of the images that were scored, as said beside the scores."""
+    if scoring.at == "original":
+        return "original size"
+    return "{}×{} px (the network's size)".format(*predictor.image_size)
+
+
+def write_evaluation(
+    directory: Path,
+    scored: "list[Scored]",
+    scoring: "Scoring",
+    conditions: dict[str, str],
+    about: dict[str, Any],
+    extremes_count: int = 5,
+) -> dict[str, Any]:
+    """Write and print ``scores.csv``, ``tables.csv``, ``summary.json`` and ``extremes.png``.
+
+    Args:
+        directory: Where the overlays lie already.
+        scored: A row for each image, in order.
+        scoring: How they were scored.
+        conditions: What a reader must know: data, split, selection, aggregation.
+        about: What else the summary holds.
+        extremes_count: Images in each row of ``extremes.png``.
+
+    Returns:
+        The summary.
+    """
+    from pandas import DataFrame
+
+    from anatosegnet import tables
+    from anatosegnet.calibration import calibration_summary
+    from anatosegnet.extremes import write_extremes
+
+    frame = DataFrame([item.row for item in scored])
+    strata = tables.stratified(frame)
+    summary = tables.summarise(frame)
+    conditions = {**conditions, **tables.conditions(frame, scoring, summary)}
+    summary |= {
+        "calibration": calibration_summary([item.reliability for item in scored], frame["brier"]),
+        "extremes": tables.extremes(frame, extremes_count),
+        "conditions": conditions,
+    }
+    tables.write_scores(directory / "scores.csv", frame)
+    strata.to_csv(directory / "tables.csv", index=False, float_format="%.6f", lineterminator="\n")
+    iou = dict(zip(frame["id"], frame["iou"], strict=True))
+    write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], iou)
+    summary |= {"scores_sha256": sha256(directory / "scores.csv"), **about}
+    write_json(directory / "summary.json", summary)
+    tables.print_evaluation(summary, frame, strata, conditions)
     return summary
 
 
@@ -142,111 +187,6 @@ def move_data(settings: DictConfig, data_dir: str) -> None:
     root, before = settings.data.get("root"), settings.paths.data_dir
     if root and not Path(root).is_dir() and str(root).startswith(str(before)):
         settings.data.root = str(Path(data_dir) / os.path.relpath(root, before))
-
-
-def score_cases(
-    data: "SegmentationDataModule",
-    names: tuple[str, ...],
-    predictor: "Predictor",
-    config: DictConfig,
-    overlays: Path,
-) -> list[dict[str, Any]]:
-    """Score the cases in batches and write their overlays.
-
-    Returns:
-        A row per case: id, class, pixels of the truth and of the prediction, and pixel counts.
-
-    Raises:
-        UserError: Lists every case that cannot be read.
-    """
-    from anatosegnet.data.transforms import resize_mask
-    from anatosegnet.inference import mask_at
-    from anatosegnet.overlay import encode_png, error_overlay
-
-    rows = []
-    for batch in readable_batches(data, names, config.batch_size):
-        probabilities = predictor.probabilities([image for _, image, _ in batch])
-        for (case, image, mask), probability in zip(batch, probabilities, strict=True):
-            truth = mask > 0
-            prediction = mask_at(probability, (image.shape[0], image.shape[1]))
-            (overlays / f"{case.name}.png").write_bytes(
-                encode_png(error_overlay(image, truth, prediction))
-            )
-            if config.at == "model":
-                truth = resize_mask(mask, predictor.image_size) > 0
-                prediction = probability > 0.5
-            rows.append(
-                {
-                    "id": case.name,
-                    "class": case.label,
-                    "height": truth.shape[0],
-                    "width": truth.shape[1],
-                    "hits": int((truth & prediction).sum()),
-                    "false_alarms": int((~truth & prediction).sum()),
-                    "misses": int((truth & ~prediction).sum()),
-                    "pixel_size_mm": case.pixel_size_mm if config.at == "original" else None,
-                }
-            )
-    return rows
-
-
-def readable_batches(
-    data: "SegmentationDataModule", names: tuple[str, ...], size: int
-) -> Iterator[list[tuple["Case", np.ndarray, np.ndarray]]]:
-    """Batches of (case, image, mask); at the end a UserError if any case was unreadable."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from anatosegnet.data.case import CaseError
-
-    problems: list[str] = []
-
-    def read(name: str) -> tuple["Case", np.ndarray, np.ndarray] | None:
-        try:
-            return data.cases[name], *data.read(data.cases[name])
-        except CaseError as error:
-            problems.append(str(error))
-            return None
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(names), size):
-            cases = [item for item in pool.map(read, names[start : start + size]) if item]
-            if cases and not problems:
-                yield cases
-    if problems:
-        lines = "".join(f"\n  - {problem}" for problem in sorted(problems))
-        raise UserError(f"data {data.name}: {len(problems)} cases cannot be scored:{lines}")
-
-
-def write_scores(path: Path, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Write ``scores.csv`` and return the per-image scores, each (N,).
-
-    Columns: id, class, iou, dice, precision, recall, lesion_area and predicted_area (pixels of
-    the scored size), lesion_area_mm2 (empty where the pixel size is unknown), height, width.
-    """
-    from anatosegnet.metrics import overlap_scores
-
-    counts = np.array([[row["hits"], row["false_alarms"], row["misses"]] for row in rows])
-    scores = overlap_scores(counts)
-    columns = ["id", "class", *scores, "lesion_area", "predicted_area", "lesion_area_mm2"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, "height", "width"])
-        for index, row in enumerate(rows):
-            area = row["hits"] + row["misses"]
-            pixel = row["pixel_size_mm"]
-            writer.writerow(
-                [
-                    row["id"],
-                    row["class"],
-                    *(f"{values[index]:.6f}" for values in scores.values()),
-                    area,
-                    row["hits"] + row["false_alarms"],
-                    f"{area * pixel**2:.2f}" if pixel else "",
-                    row["height"],
-                    row["width"],
-                ]
-            )
-    return scores
 
 
 if __name__ == "__main__":

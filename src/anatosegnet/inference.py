@@ -113,7 +113,12 @@ class Predictor:
 
 def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
-    if probability.shape != size:
-        height, width = size
-        probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-    return probability > 0.5
+    return probability_at(probability, size) > 0.5
+
+
+def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a probability map (h, w) linearly to (height, width)."""
+    if probability.shape == size:
+        return probability
+    height, width = size
+    return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -4,12 +4,14 @@
 ``checkpoints/best.ckpt`` (weights of the best epoch) and ``checkpoints/last.ckpt`` (to go on).
 """
 
+import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,36 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_directory(directory: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary directory that takes its place once everything in it is written.
+
+    Raises:
+        UserError: There is one already, and it may not be overwritten.
+    """
+    if directory.exists() and not overwrite:
+        raise UserError(f"{directory} exists; overwrite=true puts the new results in its place")
+    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    parent_is_new = not directory.parent.exists()
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if directory.exists():
+            shutil.rmtree(directory)
+        temporary.replace(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if parent_is_new:
+            with suppress(OSError):  # it holds the result
+                directory.parent.rmdir()
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, by which a later change is noticed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,178 @@
+"""``python -m anatosegnet.compare runs=[A,B,…]``: a row per setting, tested against a baseline."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, ListConfig
+
+from anatosegnet.config import verb
+from anatosegnet.errors import UserError
+from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
+from anatosegnet.run import Run, replacing_directory, sha256
+from anatosegnet.settings import group_settings, labels, setting_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+USAGE = "runs=[A,B,…], or runs=DIR, a folder of runs such as a sweep's"
+
+
+@verb("compare")
+def main(config: DictConfig) -> None:
+    """Compare runs."""
+    compare(config, is_own_data())
+
+
+def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
+    """Compare runs scored on the same cases, and write the tables.
+
+    Runs whose evaluation is missing are evaluated first.
+
+    Args:
+        config: The composed config of the verb: runs, baseline, scores, out, and evaluate's.
+        own_data: Compare on the runs' own test cases; else on ``config.data``.
+
+    Returns:
+        What was written to ``comparison.csv``.
+
+    Raises:
+        UserError: Runs or settings are at fault, or were not scored on the same cases.
+    """
+    from anatosegnet import comparison
+    from anatosegnet.report import write_comparison
+
+    runs = find_runs(config.runs)
+    output = output_directory(config)
+    groups = group_settings([run.config for run in runs])
+    names = labels([setting_of(runs[group[0]].config) for group in groups])
+    baseline = find_baseline(config.baseline, names)
+    for run in runs:
+        require_finished(run)
+    folders = [evaluated(run, config, own_data) for run in runs]
+    scored = [read_evaluation(run, folder) for run, folder in zip(runs, folders, strict=True)]
+    settings = {
+        name: [scored[index] for index in group] for name, group in zip(names, groups, strict=True)
+    }
+    comparison.require_same_cases(settings)
+    repeated = [comparison.repetition([runs[index].config for index in group]) for group in groups]
+    table = comparison.compare_settings(settings, repeated, names[baseline], list(config.scores))
+    notes = comparison.notes(
+        settings, names[baseline], [json_of(folder / "summary.json") for folder in folders]
+    )
+    cases = set(scored[0]["id"])  # pictures of one fold: of the same one for all
+    shown = {
+        name: next(folders[index] for index in group if set(scored[index]["id"]) == cases)
+        for name, group in zip(names, groups, strict=True)
+    }
+    with replacing_directory(output, config.overwrite) as temporary:
+        comparison.write_tables(temporary, table, notes)
+        write_comparison(temporary, table, shown)
+    comparison.print_table(table, notes)
+    print(f"written {output}")
+    return table
+
+
+def find_runs(given: str | Sequence[str] | ListConfig | None) -> list[Run]:
+    """The runs, in the order given; a folder of runs stands for all of them.
+
+    Raises:
+        UserError: A directory is no run and holds none, or a run is named twice.
+    """
+    from anatosegnet.data.case import Case
+    from anatosegnet.data.datamodule import natural_order
+
+    if given is None or len(given) == 0:
+        raise UserError(f"say which runs: {USAGE}")
+    directories = [Path(given)] if isinstance(given, str) else [Path(str(name)) for name in given]
+    runs: list[Run] = []
+    for directory in directories:
+        if (directory / "config.yaml").is_file():
+            runs.append(Run.open(directory))
+            continue
+        inside = sorted(
+            directory.glob("*/config.yaml"), key=lambda path: natural_order(Case(path.parent.name))
+        )
+        if not inside:
+            raise UserError(f"{directory} is no run and holds none; say which: {USAGE}")
+        runs += [Run.open(path.parent) for path in inside]
+    resolved = [run.directory.resolve() for run in runs]
+    for place in resolved:
+        if resolved.count(place) > 1:
+            raise UserError(f"{place} is named twice in runs=…")
+    return runs
+
+
+def output_directory(config: DictConfig) -> Path:
+    """Where the comparison goes; raises UserError if that is unknown or taken."""
+    if config.out is not None:
+        output = Path(config.out)
+    elif isinstance(config.runs, str) and not (Path(config.runs) / "config.yaml").is_file():
+        output = Path(config.runs) / "comparison"
+    else:
+        raise UserError("say where the comparison goes: out=DIR")
+    if output.exists() and not config.overwrite:
+        raise UserError(f"{output} exists; give another out=DIR, or overwrite=true")
+    if (output / "config.yaml").exists():
+        raise UserError(f"{output} is a run; give another out=DIR")
+    return output
+
+
+def find_baseline(given: str | int, names: Sequence[str]) -> int:
+    """The number of the baseline, from its number or label."""
+    if given in names:
+        return names.index(str(given))
+    if isinstance(given, int) and 0 <= given < len(names):
+        return given
+    known = "; ".join(f"{index} = {name}" for index, name in enumerate(names))
+    raise UserError(f"baseline={given} is not among the settings: {known}")
+
+
+def require_finished(run: Run) -> None:
+    """UserError if a run is still training, or was interrupted."""
+    state = json_of(run.summary_path).get("state")
+    if state != "finished":
+        raise UserError(
+            f"{run.directory} is not finished (state {state}); finish it (train resume=…) or "
+            "leave it out of runs=[…]"
+        )
+
+
+def evaluated(run: Run, config: DictConfig, own_data: bool) -> Path:
+    """The evaluation directory of a run, made if it is missing."""
+    dataset = run.config.data.name if own_data else config.data.name
+    directory = evaluation_directory(run, dataset, config.at)
+    if not directory.exists():
+        print(f"evaluate {run.directory}", flush=True)
+        evaluate(run, config, own_data)
+    return directory
+
+
+def read_evaluation(run: Run, directory: Path) -> "DataFrame":
+    """The scores of a run; raises UserError if they are not what evaluate wrote."""
+    from anatosegnet.tables import read_scores
+
+    summary, path = json_of(directory / "summary.json"), directory / "scores.csv"
+    again = "; evaluate the run again with overwrite=true"
+    frame = read_scores(path)
+    if sha256(path) != summary.get("scores_sha256"):
+        raise UserError(f"{path} was changed after it was written{again}")
+    if run.best_path.is_file() and sha256(run.best_path) != summary.get("checkpoint_sha256"):
+        raise UserError(f"{directory} scores another epoch than {run.best_path} holds{again}")
+    return frame
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """A summary; raises UserError if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no summary")
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+
+
+if __name__ == "__main__":
+    main()
