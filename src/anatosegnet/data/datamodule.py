@@ -2,10 +2,11 @@
 
 import os
 import re
+import sys
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,15 +16,38 @@ import cv2
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
+from anatosegnet.data import case as reading
+from anatosegnet.data.cache import (
+    CacheError,
+    CaseCache,
+    CaseWriter,
+    Resized,
+    default_cache_directory,
+    hash_of,
+    hash_of_code,
+    hash_of_file,
+    one_channel_if_grey,
+)
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case, CaseError, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, read_resized
+from anatosegnet.data.dataset import (
+    EpochSampler,
+    FreshCases,
+    SegmentationDataset,
+    collate,
+    read_resized,
+)
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization
+from anatosegnet.data.transforms import Normalization, normalize, resize_image, resize_mask
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
+Cache = Literal["disk", "memory", "off"]
+
+MOST_IN_MEMORY = 4e9  # bytes; larger datasets without a cache are read anew each epoch
+READ_AT_ONCE = 256  # cases; bounds the memory that reading takes
 
 
 class SegmentationDataModule(lightning.LightningDataModule):
@@ -38,8 +62,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         normalization: ``imagenet`` or ``symmetric``; see `image_to_tensor`.
         batch_size: Images per step and process.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
-        cache: Keep the resized cases in memory (size² · 4 bytes each) instead of reading the
-            files anew each epoch.
+        cache: ``disk`` keeps the resized cases in files that all runs share; ``memory`` in this
+            process; ``off`` reads the files anew each epoch.
+        cache_dir: Where ``disk`` keeps them; None is `default_cache_directory`.
+        cache_limit_gb: Largest size of all caches there, in GB.
         seed: Of the order of the cases and of the augmentation.
     """
 
@@ -55,7 +81,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         normalization: Normalization = "imagenet",
         batch_size: int = 16,
         num_workers: int = 0,
-        cache: bool = True,
+        cache: Cache | bool = "memory",
+        cache_dir: str | None = None,
+        cache_limit_gb: float = 20.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -66,6 +94,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
             raise UserError(f"data.normalization={normalization} must be {known}")
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1")
+        if isinstance(cache, bool):  # as YAML reads on and off, and as runs recorded it
+            cache = "disk" if cache else "off"
+        if cache not in get_args(Cache):
+            raise UserError(f"data.cache={cache} must be {', '.join(get_args(Cache))}")
         self.name = name
         self.splitter: Splitter = split or HoldoutSplit()
         self.augmentation = augmentation
@@ -74,11 +106,13 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.normalization: Normalization = normalization
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.cache = cache
+        self.cache: Cache = cache
+        directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
+        self.case_cache = CaseCache(directory, cache_limit_gb)
         self.seed = seed
         self.cases: dict[str, Case] = {}
         self.split: Split | None = None
-        self._resized: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.resized: Mapping[str, Resized] = {}  # by name, once setup has read the cases
 
     @abstractmethod
     def find_cases(self) -> tuple[list[Case], list[str]]:
@@ -126,19 +160,89 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.split = split
 
     def _read_all(self, cases: list[Case]) -> list[str]:
-        """Read all cases, keep them resized if asked to, and return the problems met."""
+        """Make every case ready in `resized`, and return the problems met.
 
-        def read(case: Case) -> str | None:
+        A case that comes from the disk was checked when it was written: its key covers the
+        content of its files.
+        """
+        problems: list[str] = []
+        keep = self.cache
+        if keep == "disk":
+            keep = "memory"  # where a file cannot be read, to say so of all of them
+            if contents := self._contents(cases):
+                try:
+                    return self._read_through_cache(cases, contents)
+                except CacheError as error:
+                    least = len(cases) * 2 * self.image_size[0] * self.image_size[1]
+                    keep = "memory" if least <= MOST_IN_MEMORY else "off"
+                    instead = "kept in memory" if keep == "memory" else "read anew each epoch"
+                    say(f"no cache: {error}; the cases are {instead}")
+        kept = {}
+        for case, image, mask in self._read_each(cases, problems):
+            if keep == "memory":
+                kept[case.name] = image, mask
+        by_name = {case.name: case for case in cases}
+        self.resized = FreshCases(by_name, self.read, self.image_size) if keep == "off" else kept
+        return problems
+
+    def _read_through_cache(self, cases: list[Case], contents: dict[str, str]) -> list[str]:
+        problems: list[str] = []
+        code = hash_of_code(reading, resize_image, resize_mask, sys.modules[self.read.__module__])
+        key = hash_of(code, *self.image_size, *contents, *contents.values())
+
+        def write(writer: CaseWriter) -> bool:
+            for case, image, mask in self._read_each(cases, problems):
+                if self._contents([case]) != {case.name: contents[case.name]}:
+                    problems.append(f"{case.image}: changed while it was read")
+                if not problems:
+                    writer.add(case.name, image, mask)
+            return not problems
+
+        stored = self.case_cache.open_or_write(self.name, key, self.image_size, len(cases), write)
+        self.resized = stored or {}
+        return problems
+
+    def content_of(self, case: Case) -> str:
+        """Hash of all that decides what `read` returns or refuses, beside its code.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        files = [case.image, *case.masks] if case.image else list(case.masks)
+        return hash_of(case.label, *(hash_of_file(path) for path in files))
+
+    def _contents(self, cases: list[Case]) -> dict[str, str]:
+        """`content_of` by name; empty if a file cannot be read."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                resized = read_resized(case, self.read, self.image_size)
+                contents = list(pool.map(self.content_of, cases))
+            except OSError:
+                return {}
+        return dict(zip((case.name for case in cases), contents, strict=True))
+
+    def _read_each(
+        self, cases: list[Case], problems: list[str]
+    ) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
+        """Each case with its image (H, W, C) and mask (H, W) resized; problems are collected.
+
+        C is 1 where the three channels are equal.
+        """
+
+        def read(case: Case) -> Resized | str:
+            try:
+                image, mask = read_resized(case, self.read, self.image_size)
             except CaseError as error:
                 return str(error)
-            if self.cache:
-                self._resized[case.name] = resized
-            return None
+            return one_channel_if_grey(image), mask
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [problem for problem in pool.map(read, cases) if problem]
+            for start in range(0, len(cases), READ_AT_ONCE):
+                some = cases[start : start + READ_AT_ONCE]
+                for case, result in zip(some, pool.map(read, some), strict=True):
+                    if isinstance(result, str):
+                        problems.append(result)
+                    else:
+                        yield case, *result
 
     def _report(self, problems: list[str]) -> None:
         if problems:
@@ -149,17 +253,26 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def dataset(self, part: Part) -> SegmentationDataset:
         """The dataset of a part; only training is augmented."""
         assert self.split is not None, "call setup() first"
-        names = getattr(self.split, part)
         return SegmentationDataset(
-            [self.cases[name] for name in names],
-            self.read,
-            self.image_size,
+            getattr(self.split, part),
+            self.resized,
             self.in_channels,
-            self.normalization,
             augmentation=self.augmentation if part == "train" else None,
             seed=self.seed,
-            resized=[self._resized[name] for name in names] if self.cache else None,
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Normalise a batch where the network is: a ninth of the bytes travel as uint8.
+
+        Returns:
+            ``image`` (B, in_channels, H, W) float32, ``mask`` (B, H, W) int64, ``index`` (B,).
+        """
+        image = normalize(batch["image"], self.in_channels, self.normalization)
+        return {**batch, "image": image, "mask": batch["mask"].long()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a spawned worker needs to read cases: not the trainer, nor cases kept here."""
+        return {**self.__dict__, "trainer": None, "resized": {}}
 
     def _loader(self, part: Part) -> DataLoader[dict[str, Any]]:
         dataset, train = self.dataset(part), part == "train"
@@ -173,7 +286,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
             worker_init_fn=_start_worker,
+            # its own, or the number of workers would shift the network's random numbers
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -251,6 +367,12 @@ def without_partner(files: dict[str, Path], partners: Iterable[str], complaint: 
 def _repeated(cases: Iterable[Case]) -> list[str]:
     counts = Counter(case.name for case in cases)
     return [f"{name}: {count} cases have this name" for name, count in counts.items() if count > 1]
+
+
+@rank_zero_only
+def say(line: str) -> None:
+    """Warn in one line, once for all processes."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def _start_worker(worker: int) -> None:
