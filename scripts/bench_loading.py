@@ -261,7 +261,7 @@ def cpu_seconds() -> float:
 
 def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str, Any]]:
     """Memory of the training process and its workers over an epoch, by number of cases."""
-    print(f"\n{'cases':>8}{'their pixels, MB':>18}{'memory of all processes, MB':>29}{'peak':>7}")
+    print("\n   cases   their pixels   memory of all processes at most (resident sizes added up)")
     rows = []
     for count in counts:
         context = multiprocessing.get_context("spawn")  # a process of its own, with nothing in it
@@ -272,8 +272,8 @@ def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str
         process.join()
         rows.append(row)
         print(
-            f"{count:>8}{row['pixels_mb']:>18}{row['rss_mb_start']:>18} after 1,000 images"
-            f"{row['rss_mb_peak']:>7}"
+            f"{count:>8}{row['pixels_mb']:>12} MB{row['pss_mb']:>12} MB{'':22}({row['rss_mb']} MB)",
+            flush=True,
         )
     return rows
 
@@ -281,41 +281,33 @@ def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str
 def measure_memory(sender: Any, count: int, workers: int, cache: str) -> None:
     """Run one epoch over synthetic cases and send the memory it took."""
     split = HoldoutSplit((1 - 2 / 500, 1 / 500, 1 / 500))
-    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-        light = hydra.utils.instantiate(
-            hydra.compose("train", ["augmentation=light"]).augmentation, _convert_="all"
-        )
-    data = Synthetic(
-        count, split=split, augmentation=light, cache="disk", cache_dir=cache, num_workers=workers
-    )
-    data.setup()
-    data = Synthetic(
-        count, split=split, augmentation=light, cache="disk", cache_dir=cache, num_workers=workers
-    )
-    data.setup()  # from the cache, as every run but the first
-    seen, sizes = 0, {}
-    for batch in data.train_dataloader():
-        seen += len(data.on_after_batch_transfer(batch)["index"])
-        if seen // 500 > (seen - len(batch["index"])) // 500:
-            sizes[seen // 500 * 500] = resident_mb()
+    settings = {"split": split, "cache": "disk", "cache_dir": cache, "num_workers": workers}
+    Synthetic(count, **settings).setup()  # writes the cache
+    data = Synthetic(count, **settings)
+    data.setup()  # reads it, as every run but the first
+    sizes = []
+    for number, batch in enumerate(data.train_dataloader()):
+        data.on_after_batch_transfer(batch)
+        if number % 30 == 29:
+            sizes.append(memory_mb())
+    pss, rss = (max(size) for size in zip(*sizes, strict=True))
     row = {
-        "measure": "memory", "augmentation": "light", "images": count, "workers": workers,
+        "measure": "memory", "augmentation": "none", "images": count, "workers": workers,
         "pixels_mb": count * 2 * data.image_size[0] * data.image_size[1] // 10**6,
-        "rss_mb_start": sizes.get(1000, next(iter(sizes.values()))),
-        "rss_mb_peak": max(sizes.values()),
+        "pss_mb": pss, "rss_mb": rss,
     }  # fmt: skip
     sender.send(json.dumps(row))
 
 
-def resident_mb() -> int:
-    """Resident memory of this process and its children, MB; shared pages count in each."""
-    children = [child.pid for child in multiprocessing.active_children()]
-    total = 0
-    for pid in [os.getpid(), *children]:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total += int(line.split()[1])
-    return round(total * 1024 / 1e6)
+def memory_mb() -> tuple[int, int]:
+    """Memory of this process and its workers, MB: shared pages counted once, and in each."""
+    sums = {"Pss": 0, "Rss": 0}
+    for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, _, size = line.partition(":")
+            if name in sums:
+                sums[name] += int(size.split()[0])
+    return round(sums["Pss"] * 1024 / 1e6), round(sums["Rss"] * 1024 / 1e6)
 
 
 def write_phantoms(folder: Path, count: int) -> None:

@@ -194,7 +194,7 @@ class AcousticShadow(A.ImageOnlyTransform):
     def __init__(
         self,
         strength_db: Sequence[float] = (4.0, 14.0),
-        width: Sequence[float] = (0.02, 0.1),
+        width: Sequence[float] = (0.03, 0.1),
         start: Sequence[float] = (0.0, 0.6),
         p: float = 0.5,
     ) -> None:
