@@ -122,6 +122,8 @@ def flipped_and_moved(
 class Synthetic(SegmentationDataModule):
     """Noise with a square, made at the final size: what matters is how many there are."""
 
+    simulated = True
+
     def __init__(self, count: int, **shared: Any) -> None:
         super().__init__(name="synthetic", **shared)
         self.count = count

@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 
 from anatosegnet.build import build_data
 from anatosegnet.config import config_directory, errors_in_one_line
-from anatosegnet.data.cache import Resized
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
+from anatosegnet.data.records import Resized
 from anatosegnet.errors import UserError
 from anatosegnet.run import replacing
 

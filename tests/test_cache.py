@@ -14,16 +14,10 @@ import numpy as np
 import pytest
 
 from anatosegnet.data import cache
-from anatosegnet.data.cache import (
-    WORKING,
-    CacheError,
-    CaseCache,
-    CaseWriter,
-    StoredCases,
-    default_cache_directory,
-)
+from anatosegnet.data.cache import CaseCache, default_cache_directory
 from anatosegnet.data.folder import FolderDataModule
 from anatosegnet.data.phantom import PhantomDataModule
+from anatosegnet.data.records import WORKING, CacheError, CaseWriter, Record, StoredCases
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
 
@@ -50,7 +44,8 @@ def fill(value: int, count: int = 3) -> Callable[[CaseWriter], bool]:
     def write(writer: CaseWriter) -> bool:
         for number in range(count):
             image, mask = np.full((*SIZE, 1), value, np.uint8), np.zeros(SIZE, np.uint8)
-            writer.add(f"case {number}", image, mask)
+            small = np.full((8, 8), number, np.uint8)
+            writer.add(Record(f"case {number}", image, mask, small, f"digest {number}"))
         return True
 
     return write
@@ -72,8 +67,12 @@ def test_cached_cases_are_those_read(folder_data: Path, tmp_path: Path) -> None:
     """Breaks if a pixel, a mask, a name or colour changes on the way through the disk."""
     colour = np.dstack([grey_image(number) for number in (1, 2, 3)])
     write_png(folder_data / "images" / "benign_1.png", colour)
-    kept = folder(folder_data, tmp_path, cache="memory").resized
-    stored = folder(folder_data, tmp_path / "cache").resized
+    in_memory = folder(folder_data, tmp_path, cache="memory")
+    on_disk = [folder(folder_data, tmp_path / "cache") for _ in range(2)]  # written, and found
+    for data in on_disk:
+        assert data.digests == in_memory.digests
+        assert data.pairs == in_memory.pairs
+    kept, stored = in_memory.resized, on_disk[1].resized
     assert isinstance(stored, StoredCases)
     assert list(stored) == list(kept)
     assert len(stored) == 20
@@ -178,7 +177,9 @@ def test_a_file_that_changes_while_it_is_read_is_a_problem(
         data.setup()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no index", "garbage", "no pixels"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "no index", "garbage", "no pixels", "no thumbnails"]
+)
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     """Breaks if a damaged folder stops training, or is believed."""
     store = CaseCache(tmp_path, 1)
@@ -192,7 +193,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     elif damage == "garbage":
         index.write_text('{"height": "x"')
     else:
-        pixels.unlink()
+        (pixels if damage == "no pixels" else place / "thumbnails.bin").unlink()
     assert (open_or_write(store, "a", fill(7))["case 2"][0] == 7).all()
     assert len(folders(tmp_path)) == 1
 
@@ -314,10 +315,20 @@ def test_too_many_cases_for_memory_are_read_anew(
     folder_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if falling back fills the memory."""
-    monkeypatch.setattr("anatosegnet.data.datamodule.MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr("anatosegnet.data.reading.MOST_IN_MEMORY", 1000)
     data = folder(folder_data, tmp_path, cache_limit_gb=0)
     assert not isinstance(data.resized, dict)
     assert data.resized["benign_1"][0].shape == (*SIZE, 1)
+
+
+def test_thumbnails_and_digests_are_kept(tmp_path: Path) -> None:
+    """Breaks if a second start would search for near-duplicates among other images."""
+    open_or_write(CaseCache(tmp_path, 1), "a", fill(5))
+    stored = open_or_write(CaseCache(tmp_path, 1), "a", unreadable)
+    assert stored.digests() == {f"case {number}": f"digest {number}" for number in range(3)}
+    for number, thumbnail in enumerate(stored.thumbnails().values()):
+        assert thumbnail.shape == (8, 8)
+        assert (thumbnail == number).all()
 
 
 def test_a_copy_in_another_process_opens_the_file_anew(tmp_path: Path) -> None:
@@ -334,7 +345,8 @@ def test_reading_every_case_takes_no_memory(tmp_path: Path) -> None:
 
     def write(writer: CaseWriter) -> bool:
         for number in range(400):
-            writer.add(str(number), np.ones((256, 256, 1), np.uint8), np.ones((256, 256), np.uint8))
+            ones = np.ones((256, 256), np.uint8)
+            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], ""))
         return True
 
     def resident() -> int:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from anatosegnet.data.cache import Resized
 from anatosegnet.data.case import Case
 from anatosegnet.data.dataset import (
     EpochSampler,
@@ -18,6 +17,7 @@ from anatosegnet.data.dataset import (
     collate,
     number_of,
 )
+from anatosegnet.data.records import Resized
 from anatosegnet.data.transforms import image_to_tensor, normalize, released_augmentation
 from tests.conftest import grey_image
 

@@ -90,30 +90,51 @@ def test_cases(
 ) -> tuple["SegmentationDataModule", tuple[str, ...], str, str]:
     """The data module, the names to score, and the split and selection to state.
 
-    On the run's own dataset these are its recorded test cases. On another dataset all cases
-    are: none of them was seen in training.
+    On the run's own dataset these are its recorded test cases. On other images (of another
+    dataset, or of another root or seed of the same) all cases are, and it is said whether the run
+    has seen any of them.
+
+    Raises:
+        UserError: The run's split was changed since training, or its cases are not all there.
     """
     from anatosegnet.build import build_data, selection
-    from anatosegnet.data.split import RecordedSplit
+    from anatosegnet.leakage import (
+        changed_images,
+        own_split,
+        recorded_groups,
+        seen_in_training,
+        unchanged_split,
+    )
 
     settings = run.config
     dataset = settings.data.name
-    if own_data:
-        move_data(settings, config.paths.data_dir)
-    else:
+    move_data(settings, config.paths.data_dir)
+    own = data = build_data(settings, run.split_path)
+    if not own_data:
         external = config.data.copy()
         for key in ("image_size", "in_channels", "normalization", "seed"):
             external[key] = settings.data[key]  # the network's own; never the dataset's
-        with open_dict(settings):
-            settings.data, settings.paths = external, config.paths
-    data = build_data(settings, run.split_path)
-    cases = list(data.prepare_cases().values())
+        other = settings.copy()
+        with open_dict(other):
+            other.data, other.paths = external, config.paths
+        data = build_data(other, run.split_path)
+    cases = data.prepare_cases()
     if data.name == dataset:
-        split = RecordedSplit(run.split_path)(cases)
-        description = f"test part of the run's split ({settings.split._target_.split('.')[-1]})"
-        return data, split.test, description, selection(settings, split)
+        recorded = unchanged_split(run).test
+        changed = changed_images(run, data, recorded)
+        there = [name for name in recorded if name in cases]
+        if own_data or 2 * len(changed) < len(there) == len(recorded):
+            split, known = own_split(run, cases.values())
+            recorded_groups(run, data)
+            kind = settings.split._target_.split(".")[-1]
+            description = f"test part of the run's split ({kind}); {known}"
+            if changed:
+                description += f"; {len(changed)} images are not those of training time"
+            return data, split.test, description, selection(settings, split)
     chosen = f"epoch chosen on validation cases of {dataset}"
-    return data, tuple(data.cases), f"none: all cases of {data.name}, trained on {dataset}", chosen
+    seen = seen_in_training(run, own, data, cases)
+    description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
+    return data, tuple(cases), description, chosen
 
 
 def move_data(settings: DictConfig, data_dir: str) -> None:

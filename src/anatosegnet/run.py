@@ -1,6 +1,6 @@
 """A run directory: what is in it, written once, read everywhere.
 
-``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``metrics.csv``,
+``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``duplicates.csv``, ``metrics.csv``,
 ``checkpoints/best.ckpt`` (weights of the best epoch) and ``checkpoints/last.ckpt`` (to go on).
 """
 
@@ -37,6 +37,7 @@ class Run:
         self.config_path = self.directory / "config.yaml"
         self.summary_path = self.directory / "summary.json"
         self.split_path = self.directory / "split.csv"
+        self.duplicates_path = self.directory / "duplicates.csv"
         self.metrics_path = self.directory / "metrics.csv"
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
@@ -75,12 +76,19 @@ class Run:
         with replacing(self.config_path) as path:
             path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds; empty if there is none yet."""
+        if not self.summary_path.is_file():
+            return {}
+        try:
+            return dict(json.loads(self.summary_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.summary_path} cannot be read ({error})") from error
+
     def update_summary(self, entries: Mapping[str, Any]) -> dict[str, Any]:
         """Add entries to ``summary.json`` and return all of them."""
-        summary: dict[str, Any] = {}
-        if self.summary_path.is_file():
-            summary = json.loads(self.summary_path.read_text(encoding="utf-8"))
-        summary.update(entries)
+        summary = {**self.summary, **entries}
         write_json(self.summary_path, summary)
         return summary
 

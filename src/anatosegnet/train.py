@@ -81,26 +81,34 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
     import torch
 
     from anatosegnet.build import build_data, build_module, build_trainer, selection
+    from anatosegnet.data.duplicates import write_pairs
+    from anatosegnet.leakage import unchanged_split
 
     quieten()
     started = time.perf_counter()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     resume = config.resume is not None
+    if resume:
+        unchanged_split(run)
     data = build_data(config, run.split_path if resume else None)
     data.setup()
     module = build_module(config, pretrained=None if not resume else False)
     trainer = build_trainer(config, module, run, resume)
     assert data.split is not None
+    assert data.leakage is not None
 
     if trainer.is_global_zero:
         if not resume:
             run.write_config(config)
-            data.split.write(run.split_path, data.cases.values())
+            data.split.write(run.split_path, data.cases.values(), data.digests)
+            if data.pairs:
+                write_pairs(run.duplicates_path, data.pairs)
         command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         about = {"state": "running", "command": shlex.join(command), "overrides": overrides}
-        run.update_summary({**about, **environment()})
+        known = {"split_fingerprint": data.split.fingerprint, "leakage": data.leakage.text}
+        run.update_summary({**about, **known, **environment()})
         print_start(run, data, module, selection(config, data.split))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(run.last_path) if resume else None)
@@ -129,11 +137,13 @@ def test(
 
     trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
     assert data.split is not None
+    assert data.leakage is not None
     scores = module.scores(module.test_counts)
     height, width = data.image_size
     conditions = {
         "data": f"{data.name}, {len(scores['iou'])} test images",
-        "split": data.split.description,
+        "split": f"{data.split.description}; fingerprint {data.split.fingerprint}",
+        "leakage": data.leakage.text,
         "selection": chosen,
         "aggregation": f"per image at {height}×{width} px (the network's size), mean over images",
     }
@@ -170,16 +180,27 @@ def print_start(
 ) -> None:
     """What is going to be trained, on what, and where it goes."""
     from anatosegnet.data.case import count_labels
+    from anatosegnet.data.groups import disagreements
 
     assert data.split is not None
+    assert data.leakage is not None
     split = data.split
     parameters = sum(parameter.numel() for parameter in module.model.parameters())
     print(f"run    {run.directory}")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     print(f"data   {data.name}: {count_labels(data.cases.values())}")
+    if data.twins:
+        groups = len(set(data.twins.values()))
+        print(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "
+              f"data.duplicates={data.duplicates}")  # fmt: skip
+        for line in disagreements(data.cases.values(), data.twins):
+            print(f"       the same picture, but {line}")
     print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
-          f"{len(split.test)} test; {chosen}")  # fmt: skip
+          f"{len(split.test)} test; {chosen}; fingerprint {split.fingerprint}")  # fmt: skip
+    if not data.simulated:
+        warning = "warning: " if data.leakage.leaks else ""
+        print(f"leaks  {warning}{data.leakage.text}")
     print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
 
 

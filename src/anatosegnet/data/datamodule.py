@@ -1,13 +1,9 @@
 """What all datasets share: checks, split, resizing, loaders."""
 
-import os
-import re
-import sys
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,38 +12,20 @@ import cv2
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
-from anatosegnet.data import case as reading
-from anatosegnet.data.cache import (
-    CacheError,
-    CaseCache,
-    CaseWriter,
-    Resized,
-    default_cache_directory,
-    hash_of,
-    hash_of_code,
-    hash_of_file,
-    one_channel_if_grey,
-)
-from anatosegnet.data.case import IMAGE_SUFFIXES, Case, CaseError, read_case
-from anatosegnet.data.dataset import (
-    EpochSampler,
-    FreshCases,
-    SegmentationDataset,
-    collate,
-    read_resized,
-)
+from anatosegnet.data.cache import CaseCache, default_cache_directory
+from anatosegnet.data.case import IMAGE_SUFFIXES, Case, read_case
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate
+from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
+from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
+from anatosegnet.data.reading import Cache, CaseReader, content_of_files
+from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization, normalize, resize_image, resize_mask
+from anatosegnet.data.transforms import Normalization, normalize
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
-Cache = Literal["disk", "memory", "off"]
-
-MOST_IN_MEMORY = 4e9  # bytes; larger datasets without a cache are read anew each epoch
-READ_AT_ONCE = 256  # cases; bounds the memory that reading takes
 
 
 class SegmentationDataModule(lightning.LightningDataModule):
@@ -67,9 +45,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
         cache_dir: Where ``disk`` keeps them; None is `default_cache_directory`.
         cache_limit_gb: Largest size of all caches there, in GB.
         seed: Of the order of the cases and of the augmentation.
+        duplicates: ``group``: near-duplicates never lie on two sides of a split; ``drop``: one of
+            each group stays; ``keep``: they go where chance puts them, which leaks.
     """
 
     name: str  # Lightning's own attribute is Optional
+    simulated = False  # simulated cases are independent: no duplicates to look for
 
     def __init__(
         self,
@@ -85,6 +66,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         cache_dir: str | None = None,
         cache_limit_gb: float = 20.0,
         seed: int = 0,
+        duplicates: Handling = "group",
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -92,6 +74,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         if normalization not in get_args(Normalization):
             known = " or ".join(get_args(Normalization))
             raise UserError(f"data.normalization={normalization} must be {known}")
+        if duplicates not in get_args(Handling):
+            known = ", ".join(get_args(Handling))
+            raise UserError(f"data.duplicates={duplicates} is none of {known}")
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1")
         if isinstance(cache, bool):  # as YAML reads on and off, and as runs recorded it
@@ -110,9 +95,15 @@ class SegmentationDataModule(lightning.LightningDataModule):
         directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
         self.case_cache = CaseCache(directory, cache_limit_gb)
         self.seed = seed
+        self.duplicates: Handling = duplicates
         self.cases: dict[str, Case] = {}
         self.split: Split | None = None
         self.resized: Mapping[str, Resized] = {}  # by name, once setup has read the cases
+        self.pairs: list[Pair] = []
+        self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
+        self.leakage: Leakage | None = None
+        self.digests: dict[str, str] = {}  # of the cases' pixels
+        self._thumbnails: dict[str, np.ndarray] = {}
 
     @abstractmethod
     def find_cases(self) -> tuple[list[Case], list[str]]:
@@ -141,7 +132,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return self.cases
 
     def setup(self, stage: str | None = None) -> None:
-        """Find, check and split the cases. Reads every file once, before training starts.
+        """Find, check, group and split the cases. Reads every file once, before training starts.
 
         Raises:
             UserError: Lists every problem of the data.
@@ -150,57 +141,24 @@ class SegmentationDataModule(lightning.LightningDataModule):
             return
         cases = list(self.prepare_cases().values())
         self._report(self._read_all(cases))
-        split = self.splitter(cases)
+        if not self.simulated:
+            self.pairs = find_duplicates(self._thumbnails.items())
+            self.twins = duplicate_groups(self.pairs)
+            self._thumbnails.clear()
+        related = with_groups(cases, self.twins)
+        grouped = with_groups(cases, {}) if self.duplicates == "keep" else related
+        split = self.splitter(grouped)
+        if self.duplicates == "drop":
+            split = without_copies(split, self.twins)
         empty = [part for part in ("train", "val", "test") if not getattr(split, part)]
         if empty:
             raise UserError(
                 f"{self.name}: the split ({split.description}) of {len(cases)} cases leaves "
                 f"{' and '.join(empty)} empty; give more cases or another split"
             )
+        self.leakage = leakage(split, related, any(case.group for case in cases))
+        self.cases = {case.name: case for case in grouped}
         self.split = split
-
-    def _read_all(self, cases: list[Case]) -> list[str]:
-        """Make every case ready in `resized`, and return the problems met.
-
-        A case that comes from the disk was checked when it was written: its key covers the
-        content of its files.
-        """
-        problems: list[str] = []
-        keep = self.cache
-        if keep == "disk":
-            keep = "memory"  # where a file cannot be read, to say so of all of them
-            if contents := self._contents(cases):
-                try:
-                    return self._read_through_cache(cases, contents)
-                except CacheError as error:
-                    least = len(cases) * 2 * self.image_size[0] * self.image_size[1]
-                    keep = "memory" if least <= MOST_IN_MEMORY else "off"
-                    instead = "kept in memory" if keep == "memory" else "read anew each epoch"
-                    say(f"no cache: {error}; the cases are {instead}")
-        kept = {}
-        for case, image, mask in self._read_each(cases, problems):
-            if keep == "memory":
-                kept[case.name] = image, mask
-        by_name = {case.name: case for case in cases}
-        self.resized = FreshCases(by_name, self.read, self.image_size) if keep == "off" else kept
-        return problems
-
-    def _read_through_cache(self, cases: list[Case], contents: dict[str, str]) -> list[str]:
-        problems: list[str] = []
-        code = hash_of_code(reading, resize_image, resize_mask, sys.modules[self.read.__module__])
-        key = hash_of(code, *self.image_size, *contents, *contents.values())
-
-        def write(writer: CaseWriter) -> bool:
-            for case, image, mask in self._read_each(cases, problems):
-                if self._contents([case]) != {case.name: contents[case.name]}:
-                    problems.append(f"{case.image}: changed while it was read")
-                if not problems:
-                    writer.add(case.name, image, mask)
-            return not problems
-
-        stored = self.case_cache.open_or_write(self.name, key, self.image_size, len(cases), write)
-        self.resized = stored or {}
-        return problems
 
     def content_of(self, case: Case) -> str:
         """Hash of all that decides what `read` returns or refuses, beside its code.
@@ -208,41 +166,17 @@ class SegmentationDataModule(lightning.LightningDataModule):
         Raises:
             OSError: A file cannot be read.
         """
-        files = [case.image, *case.masks] if case.image else list(case.masks)
-        return hash_of(case.label, *(hash_of_file(path) for path in files))
+        return content_of_files(case)
 
-    def _contents(self, cases: list[Case]) -> dict[str, str]:
-        """`content_of` by name; empty if a file cannot be read."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                contents = list(pool.map(self.content_of, cases))
-            except OSError:
-                return {}
-        return dict(zip((case.name for case in cases), contents, strict=True))
-
-    def _read_each(
-        self, cases: list[Case], problems: list[str]
-    ) -> Iterator[tuple[Case, np.ndarray, np.ndarray]]:
-        """Each case with its image (H, W, C) and mask (H, W) resized; problems are collected.
-
-        C is 1 where the three channels are equal.
-        """
-
-        def read(case: Case) -> Resized | str:
-            try:
-                image, mask = read_resized(case, self.read, self.image_size)
-            except CaseError as error:
-                return str(error)
-            return one_channel_if_grey(image), mask
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(cases), READ_AT_ONCE):
-                some = cases[start : start + READ_AT_ONCE]
-                for case, result in zip(some, pool.map(read, some), strict=True):
-                    if isinstance(result, str):
-                        problems.append(result)
-                    else:
-                        yield case, *result
+    def _read_all(self, cases: list[Case]) -> list[str]:
+        """Make the cases ready, with what is known of their pixels; return the problems met."""
+        reader = CaseReader(
+            self.name, self.read, self.content_of, self.image_size, self.cache, self.case_cache
+        )
+        result, problems = reader.read_all(cases)
+        self.resized, self.digests = result.resized, result.digests
+        self._thumbnails = result.thumbnails
+        return problems
 
     def _report(self, problems: list[str]) -> None:
         if problems:
@@ -320,8 +254,7 @@ def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
 
 def natural_order(case: Case) -> list[tuple[int, str]]:
     """Sort key by name in which "benign (2)" stands before "benign (10)"."""
-    parts = re.split(r"(\d+)", case.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return natural_key(case.name)
 
 
 def require_directory(path: Path, dataset: str, way_out: str) -> Path:
@@ -367,12 +300,6 @@ def without_partner(files: dict[str, Path], partners: Iterable[str], complaint: 
 def _repeated(cases: Iterable[Case]) -> list[str]:
     counts = Counter(case.name for case in cases)
     return [f"{name}: {count} cases have this name" for name, count in counts.items() if count > 1]
-
-
-@rank_zero_only
-def say(line: str) -> None:
-    """Warn in one line, once for all processes."""
-    print(f"warning: {line}", file=sys.stderr)
 
 
 def _start_worker(worker: int) -> None:

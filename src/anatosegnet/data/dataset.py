@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from anatosegnet.data.cache import Resized, one_channel_if_grey
 from anatosegnet.data.case import Case
+from anatosegnet.data.records import Resized, one_channel_if_grey
 from anatosegnet.data.transforms import resize_image, resize_mask, seed_augmentation
 
 Reader = Callable[[Case], tuple[np.ndarray, np.ndarray]]

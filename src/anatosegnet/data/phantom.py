@@ -21,6 +21,8 @@ class PhantomDataModule(SegmentationDataModule):
         **shared: See `SegmentationDataModule`.
     """
 
+    simulated = True
+
     def __init__(self, count: int = 200, phantom_seed: int = 0, **shared: Any) -> None:
         super().__init__(**shared)
         self.count = count

@@ -4,8 +4,10 @@ import csv
 import hashlib
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +27,12 @@ class Split:
     description: str
 
     @property
+    def fingerprint(self) -> str:
+        """12 hex digits that two splits share only if the same names are in the same parts."""
+        lines = [f"{part},{name}" for part in PARTS for name in getattr(self, part)]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:12]
+
+    @property
     def selection(self) -> str:
         """How the epoch was chosen, said beside every score."""
         if set(self.val) == set(self.test):
@@ -33,14 +41,24 @@ class Split:
             return f"epoch chosen on {len(self.val)} cases, {len(shared)} of them test cases"
         return "epoch chosen on separate validation cases"
 
-    def write(self, path: Path, cases: Iterable[Case]) -> None:
-        """Write ``id,class,part``; a case that both validates and tests has two rows."""
-        labels = {case.name: case.label for case in cases}
+    def write(
+        self, path: Path, cases: Iterable[Case], digests: Mapping[str, str] | None = None
+    ) -> None:
+        """Write ``id,class,part,group,pixels``; a case that validates and tests has two rows.
+
+        Args:
+            path: The file.
+            cases: All cases, with their groups.
+            digests: `pixel_digest` of the cases' images, by name; empty where it is not known.
+        """
+        known = {case.name: case for case in cases}
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "class", "part"])
+            writer.writerow(["id", "class", "part", "group", "pixels"])
             for part in PARTS:
-                writer.writerows([name, labels[name], part] for name in getattr(self, part))
+                for name in getattr(self, part):
+                    case, digest = known[name], (digests or {}).get(name, "")
+                    writer.writerow([name, case.label, part, case.group, digest])
 
 
 class Splitter(Protocol):
@@ -52,7 +70,7 @@ class Splitter(Protocol):
 
 
 class HoldoutSplit:
-    """Random parts, stratified by class; the same on every machine.
+    """Random parts, grouped, stratified by class; the same on every machine.
 
     The order comes from a hash of seed and name, so neither the directory's order nor a
     library's random generator has a part in it.
@@ -71,9 +89,73 @@ class HoldoutSplit:
     def __call__(self, cases: Sequence[Case]) -> Split:
         """Split the cases."""
         shares = "/".join(f"{100 * fraction:g}" for fraction in self.fractions)
-        train, val, test = stratified_parts(cases, self.fractions, self.seed)
-        description = f"holdout {shares}, stratified by class, seed {self.seed}"
-        return Split(train, val, test, description)
+        train, val, test = grouped_parts(cases, self.fractions, self.seed)
+        return Split(train, val, test, f"holdout {shares}, {_how(cases, self.seed)}")
+
+
+class KFoldSplit:
+    """Cross-validation: one fold tests, and a share of the rest chooses the epoch.
+
+    Over ``fold`` = 0 … ``folds`` - 1 every case is tested exactly once.
+
+    Args:
+        folds: Number of folds.
+        fold: The one that tests, from 0.
+        val: Share of the other folds that is held out to choose the epoch.
+        seed: Another seed, other folds.
+    """
+
+    def __init__(self, folds: int = 5, fold: int = 0, val: float = 0.1, seed: int = 0) -> None:
+        if folds < 2:
+            raise UserError(f"split.folds={folds} must be at least 2")
+        if not 0 <= fold < folds:
+            raise UserError(f"split.fold={fold} must be 0 to {folds - 1} (split.folds={folds})")
+        self.folds, self.fold, self.val, self.seed = folds, fold, _share(val), seed
+
+    def __call__(self, cases: Sequence[Case]) -> Split:
+        """Split the cases."""
+        test = grouped_parts(cases, [1 / self.folds] * self.folds, self.seed)[self.fold]
+        train, val = _hold_out(cases, test, self.val, self.seed)
+        description = f"fold {self.fold} of {self.folds} (from 0), {_how(cases, self.seed)}"
+        return Split(train, val, test, f"{description}, val {100 * self.val:g} % of the rest")
+
+
+class OfficialSplit:
+    """The dataset's own folds: one tests, and a share of the rest chooses the epoch.
+
+    Args:
+        fold: The one that tests, from 0.
+        val: Share of the other folds that is held out to choose the epoch.
+        seed: Of that share.
+    """
+
+    def __init__(self, fold: int = 0, val: float = 0.1, seed: int = 0) -> None:
+        self.fold, self.val, self.seed = fold, _share(val), seed
+
+    def __call__(self, cases: Sequence[Case]) -> Split:
+        """Split the cases; raises UserError where the dataset has no folds, or not this one."""
+        without = [case.name for case in cases if case.fold is None]
+        if len(without) == len(cases):
+            raise UserError(
+                "split=official: this dataset has no official folds; use split=holdout or "
+                "split=kfold"
+            )
+        if without:
+            raise UserError(
+                f"split=official: {len(without)} cases have no official fold: {_some(without)}; "
+                "leave them out, or use split=kfold"
+            )
+        folds = sorted({case.fold for case in cases if case.fold is not None})
+        if self.fold not in folds:
+            known = ", ".join(map(str, folds))
+            raise UserError(f"split.fold={self.fold} is none of the official folds: {known}")
+        test = tuple(sorted(case.name for case in cases if case.fold == self.fold))
+        train, val = _hold_out(cases, test, self.val, self.seed)
+        description = f"official fold {self.fold} of {len(folds)} (from 0)"
+        how = _how(cases, self.seed)
+        return Split(
+            train, val, test, f"{description}, val {100 * self.val:g} % of the rest, {how}"
+        )
 
 
 class ReleasedSplit:
@@ -100,8 +182,8 @@ class FilesSplit:
     Args:
         train: List of the training cases.
         test: List of the test cases.
-        val: List of the validation cases; without it a tenth of the training cases, stratified
-            by class, is held out for choosing the epoch.
+        val: List of the validation cases; without it a tenth of the training cases, grouped and
+            stratified by class, is held out for choosing the epoch.
         seed: Of that tenth.
     """
 
@@ -117,8 +199,7 @@ class FilesSplit:
             val = _read_names(self.val, known)
             origin = f"val {self.val.stem}"
         else:
-            tenth = stratified_parts([known[name] for name in train], (0.9, 0.1, 0), self.seed)
-            train, val, _ = tenth
+            train, val = grouped_parts([known[name] for name in train], (0.9, 0.1), self.seed)
             origin = f"val a tenth of train, seed {self.seed}"
         for part, names in (("test", test), ("validation", val)):
             leaked = sorted(set(train) & set(names))
@@ -139,45 +220,102 @@ class RecordedSplit:
 
     def __call__(self, cases: Sequence[Case]) -> Split:
         """Read the split; raises UserError if its cases are not all there."""
-        parts: dict[str, list[str]] = {part: [] for part in PARTS}
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                for row in csv.DictReader(file):
-                    parts[row["part"]].append(row["id"])
-        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-            raise UserError(f"{self.path} cannot be read as a split ({error!r})") from error
+        split = self.read()
         known = {case.name for case in cases}
-        missing = sorted({name for names in parts.values() for name in names} - known)
+        missing = sorted({*split.train, *split.val, *split.test} - known)
         if missing:
             raise UserError(
                 f"{len(missing)} cases of {self.path} are not in the data: {_some(missing)}; "
                 "point paths.data_dir to the data of the run"
             )
+        return split
+
+    def read(self) -> Split:
+        """The split as recorded, whatever cases there are."""
+        parts: dict[str, list[str]] = {part: [] for part in PARTS}
+        for row in self.rows():
+            parts[row["part"]].append(row["id"])
         train, val, test = (tuple(parts[part]) for part in PARTS)
         return Split(train, val, test, f"recorded in {self.path}")
 
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of ``split.csv``; older runs have no ``group`` and no ``pixels``."""
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+            if wrong := [row for row in rows if row["part"] not in PARTS or not row["id"]]:
+                raise ValueError(f"part {wrong[0]['part']!r}")
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"{self.path} cannot be read as a split ({error!r})") from error
+        return rows
 
-def stratified_parts(
+
+def grouped_parts(
     cases: Iterable[Case], fractions: Sequence[float], seed: int
 ) -> list[tuple[str, ...]]:
-    """Cut each class by the fractions; counts are rounded so that none is lost.
+    """Cut the cases by the fractions; no group is cut, no case is lost.
+
+    Groups are cut in the order of a hash of seed and group, class by class, at the border between
+    two groups that is nearest to the fraction; so a part's share of a class is off by no more than
+    the size of that class' largest group. Groups of several classes are cut first, and the groups
+    of one class then fill up what each part lacks.
 
     Returns:
         One tuple of sorted names per fraction.
     """
-    classes: dict[str, list[str]] = {}
+    groups: dict[str, list[Case]] = {}
+    totals: Counter[str] = Counter()
     for case in cases:
-        classes.setdefault(case.label, []).append(case.name)
-    parts: list[list[str]] = [[] for _ in fractions]
-    for names in classes.values():
-        order = _shuffled(names, seed)
-        start, share = 0, 0.0
-        for part, fraction in zip(parts, fractions, strict=True):
-            share += fraction
-            end = round(share * len(order))
-            part.extend(order[start:end])
+        groups.setdefault(case.group or case.name, []).append(case)
+        totals[case.label] += 1
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for group, members in groups.items():
+        strata.setdefault(tuple(sorted({case.label for case in members})), []).append(group)
+    parts: list[list[Case]] = [[] for _ in fractions]
+    for labels in sorted(strata, key=lambda labels: (-len(labels), labels)):
+        size = sum(len(groups[group]) for group in strata[labels])
+        wanted = [fraction * size for fraction in fractions]
+        if len(labels) == 1:
+            placed = [sum(case.label == labels[0] for case in part) for part in parts]
+            shares = (fraction * totals[labels[0]] for fraction in fractions)
+            lacks = [max(share - there, 0.0) for share, there in zip(shares, placed, strict=True)]
+            wanted = [lack * size / max(sum(lacks), 1e-9) for lack in lacks]
+        order = _shuffled(strata[labels], seed)
+        ends = list(accumulate((len(groups[group]) for group in order), initial=0))
+        start = 0
+        for part, border in zip(parts, accumulate(wanted), strict=True):
+            end = _nearest(ends, border, start)
+            part.extend(case for group in order[start:end] for case in groups[group])
             start = end
-    return [tuple(sorted(part)) for part in parts]
+    return [tuple(sorted(case.name for case in part)) for part in parts]
+
+
+def _nearest(ends: Sequence[int], border: float, start: int) -> int:
+    """Index from ``start`` on whose end is nearest to the border; a tie goes to the even one."""
+    return min(range(start, len(ends)), key=lambda k: (round(abs(ends[k] - border), 6), k % 2, k))
+
+
+def _hold_out(
+    cases: Iterable[Case], test: Iterable[str], share: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of train and val: the cases that do not test, cut by the share."""
+    tested = set(test)
+    rest = [case for case in cases if case.name not in tested]
+    train, val = grouped_parts(rest, (1 - share, share), seed)
+    return train, val
+
+
+def _how(cases: Iterable[Case], seed: int) -> str:
+    sizes = Counter(case.group for case in cases if case.group)
+    several = sum(size > 1 for size in sizes.values())
+    kept = f", {several} groups kept together" if several else ""
+    return f"stratified by class{kept}, seed {seed}"
+
+
+def _share(val: float) -> float:
+    if not 0 < val < 1:
+        raise UserError(f"split.val={val} must be a share between 0 and 1")
+    return val
 
 
 def _shuffled(names: Iterable[str], seed: int) -> list[str]:

@@ -1,0 +1,257 @@
+"""Near-duplicates: copies of an image that differ by scale, crop, brightness, or burned-in marks.
+
+Three steps, none of which compares all pairs of pixels:
+
+1. Each image becomes a thumbnail (96 × 96) and a signature of 64 numbers, its coarse structure.
+2. Images with similar signatures fall into the same bucket of a hash (random hyperplanes; Charikar,
+   "Similarity estimation techniques from rounding algorithms", STOC 2002). The work grows with
+   n log n.
+3. The pairs of a bucket are registered on their thumbnails (scale and shift; Evangelidis and
+   Psarakis, "Parametric image alignment using enhanced correlation coefficient maximization", PAMI
+   2008) and compared tile by tile. The similarity is the *median* correlation of the 8 × 8 tiles:
+   half of the picture agrees at least so well. Brightness, contrast and gain change no
+   correlation, and a burned-in mark spoils a few tiles only.
+
+Copies score above 0.9, neighbouring frames of one sweep 0.55 to 0.95, different patients at most
+0.53 (measured on BUSI and BrEaST; see docs/leakage.md).
+"""
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+THRESHOLD = 0.6  # median correlation of the tiles
+SIZE = 96  # edge of a thumbnail, pixels
+TILES = 8  # tiles along an edge
+REGISTERED = 64  # edge at which thumbnails are registered, pixels
+LEAST_COSINE = 0.5  # of two signatures whose images are worth a look
+TABLES, BITS = 64, 32  # hash tables, and bits of their keys
+WINDOW = 64  # a bucket's member is compared with so many that follow it
+NEIGHBOURS = 16  # so many of an image's candidates are looked at, the most similar ones
+SHEAR, SCALE, SHIFT = 0.08, 0.45, 0.4  # what registration may find; beyond it, it has lost its way
+
+
+class Pair(NamedTuple):
+    """Two images that show the same; ``id_a`` stands first in natural order."""
+
+    id_a: str
+    id_b: str
+    similarity: float  # median correlation of the tiles, up to 1
+
+
+def find_duplicates(
+    images: Iterable[tuple[str, np.ndarray]], threshold: float = THRESHOLD
+) -> list[Pair]:
+    """Find the near-duplicates among images.
+
+    Of a group of more than `WINDOW` copies not every pair is listed, but enough to join them.
+
+    Args:
+        images: (name, pixels); the pixels are (H, W) or (H, W, 3) uint8, or the image's
+            `thumbnail`. They are drawn once, and only thumbnails (9 kB each) are kept.
+        threshold: Least similarity of a pair.
+
+    Returns:
+        The pairs in natural order of their names, whatever the order of the images.
+    """
+    thumbnails = {name: thumbnail(image) for name, image in images}
+    names = sorted(thumbnails, key=natural_key)
+    if len(names) < 2:
+        return []
+    candidates = similar_signatures(np.stack([signature(thumbnails[name]) for name in names]))
+
+    def compare(pair: np.ndarray) -> Pair:
+        a, b = names[pair[0]], names[pair[1]]
+        return Pair(a, b, round(similarity(thumbnails[a], thumbnails[b]), 4))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [pair for pair in pool.map(compare, candidates) if pair.similarity >= threshold]
+
+
+def duplicate_groups(pairs: Iterable[Pair]) -> dict[str, str]:
+    """The connected components of the pairs.
+
+    Returns:
+        Group of each name that has a twin: the smallest name of its component in natural order.
+    """
+    return components((pair.id_a, pair.id_b) for pair in pairs)
+
+
+def components(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The smallest name, in natural order, that links lead to from each linked name."""
+    parents: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (parent := parents.setdefault(name, name)) != name:
+            parents[name] = name = parents.setdefault(parent, parent)
+        return name
+
+    for a, b in links:
+        first, second = sorted((root(a), root(b)), key=natural_key)
+        parents[second] = first
+    return {name: root(name) for name in parents}
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write ``id_a,id_b,similarity``."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Pair._fields)
+        writer.writerows([a, b, f"{score:.4f}"] for a, b, score in pairs)
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """What is kept of an image, (96, 96) uint8 grey; a thumbnail's thumbnail is itself."""
+    if image.shape == (SIZE, SIZE) and image.dtype == np.uint8:
+        return image
+    small = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+
+
+def pixel_digest(image: np.ndarray) -> str:
+    """16 hex digits that two images share only if size and pixels are the same.
+
+    Args:
+        image: (H, W, 3) uint8; so the file format has no part in it.
+    """
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()[:16]
+
+
+def signature(thumb: np.ndarray) -> np.ndarray:
+    """Coarse structure of a thumbnail, (64,) float32 of length 1 (0 for an even image).
+
+    The 8 × 8 lowest cosine coefficients of the locally normalised image. What varies with depth
+    alone counts half: all breasts share it.
+    """
+    even = _normalised(cv2.resize(thumb, (32, 32), interpolation=cv2.INTER_AREA), 5.0)
+    coefficients = cv2.dct(np.clip(even, -2, 2))[:8, :8].copy()
+    coefficients[:, 0] *= 0.5
+    coefficients[0, 0] = 0
+    length = float(np.linalg.norm(coefficients))
+    return coefficients.ravel() / np.float32(length if length > 1e-3 else np.inf)
+
+
+def similar_signatures(signatures: np.ndarray, least: float = LEAST_COSINE) -> np.ndarray:
+    """Pairs of signatures that share a bucket and whose cosine reaches ``least``.
+
+    Each table sorts the signatures by a key, the sides of 32 hyperplanes on which they lie. The
+    key's first bits are the bucket, of about 16 signatures; so a table costs n log n, and a pair
+    of cosine 0.9 is missed by all tables once in 10,000 times at n = 100,000.
+
+    Args:
+        signatures: (N, D) float32 of length 1 or 0.
+        least: Least cosine.
+
+    Returns:
+        (M, 2) indices, first < second, in order; of an image with more than `NEIGHBOURS` pairs the
+        most similar ones, so that M grows with N and not with N². The hyperplanes come from a
+        hash, so the result is the same everywhere.
+    """
+    count, width = signatures.shape
+    prefix = max(1, int(np.ceil(np.log2(count / 16))) if count > 16 else 1)
+    digest = hashlib.shake_256(b"anatosegnet").digest(width * TABLES * BITS // 8)
+    planes = np.unpackbits(np.frombuffer(digest, np.uint8)).reshape(TABLES, width, BITS)
+    weights = 2.0 ** np.arange(BITS)[::-1]
+    found, closeness = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for table in planes.astype(np.float32) * 2 - 1:
+        keys = ((signatures @ table > 0) @ weights).astype(np.int64)
+        order = np.argsort(keys, kind="stable")
+        buckets, ordered = keys[order] >> (BITS - prefix), signatures[order]
+        for step in range(1, min(WINDOW, count - 1) + 1):
+            near = np.flatnonzero(buckets[step:] == buckets[:-step])
+            if not near.size:
+                break
+            cosines = np.einsum("nd,nd->n", ordered[near], ordered[near + step])
+            near, cosines = near[cosines >= least], cosines[cosines >= least]
+            a, b = order[near], order[near + step]
+            found.append(np.minimum(a, b) * count + np.maximum(a, b))
+            closeness.append(cosines)
+    numbers, first = np.unique(np.concatenate(found), return_index=True)
+    pairs = np.stack([numbers // count, numbers % count], axis=1)
+    return pairs[_among_nearest(pairs, np.concatenate(closeness)[first])]
+
+
+def _among_nearest(pairs: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """Whether a pair (of M) is among the `NEIGHBOURS` most similar ones of either member, (M,)."""
+    members, pair = pairs.T.ravel(), np.tile(np.arange(len(pairs)), 2)
+    order = np.lexsort((pair, -cosines[pair], members))
+    starts = np.searchsorted(members[order], members[order])  # where a member's pairs begin
+    kept = np.zeros(len(pairs), bool)
+    kept[pair[order[np.arange(len(order)) - starts < NEIGHBOURS]]] = True
+    return kept
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> float:
+    """Median correlation of the tiles of thumbnail ``a`` with ``b`` registered to it.
+
+    Returns:
+        At most 1; 0 where the two cannot be brought to overlap, or show nothing.
+    """
+    warp = _register(a, b)
+    if warp is None:
+        return 0.0
+    moved = cv2.warpAffine(
+        b.astype(np.float32), warp, (SIZE, SIZE),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-1e6,
+    )  # fmt: skip
+    ours, theirs = _tiles(a.astype(np.float32)), _tiles(moved)
+    inside = (theirs >= 0).all(axis=1)  # tiles that both images cover
+    ours, theirs = ours[inside], theirs[inside]
+    ours = ours - ours.mean(axis=1, keepdims=True)
+    theirs = theirs - theirs.mean(axis=1, keepdims=True)
+    spreads = ours.std(axis=1), theirs.std(axis=1)
+    textured = np.maximum(*spreads) > 2  # grey levels; below, only noise and coding are left
+    if textured.sum() < TILES * TILES // 4:
+        return 0.0
+    correlations = (ours * theirs).mean(axis=1) / (spreads[0] * spreads[1] + 1e-3)
+    return float(np.median(correlations[textured]))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key in which "benign (2)" stands before "benign (10)"."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _register(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """The map (2, 3) from thumbnail ``a`` into ``b``; None where there is no plausible one."""
+    edge, start = (REGISTERED, REGISTERED), np.eye(2, 3, dtype=np.float32)
+    ours, theirs = (
+        _normalised(cv2.resize(image, edge, interpolation=cv2.INTER_AREA), 4.0) for image in (a, b)
+    )
+    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 30, 1e-3)
+    try:
+        _, found = cv2.findTransformECC(ours, theirs, start, cv2.MOTION_AFFINE, stop)
+    except cv2.error:  # it diverged
+        return None
+    warp = np.asarray(found, np.float64)
+    scale = max(abs(warp[0, 0] - 1), abs(warp[1, 1] - 1))
+    shear = max(abs(warp[0, 1]), abs(warp[1, 0]))
+    if scale > SCALE or shear > SHEAR or np.abs(warp[:, 2]).max() > SHIFT * REGISTERED:
+        return None
+    warp[:, 2] *= SIZE / REGISTERED
+    return warp
+
+
+def _normalised(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Local mean 0 and deviation about 1, (H, W) float32; sigma in pixels."""
+    pixels = image.astype(np.float32)
+    detail = pixels - cv2.GaussianBlur(pixels, (0, 0), sigma)
+    return detail / (np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), sigma)) + np.float32(4))
+
+
+def _tiles(image: np.ndarray) -> np.ndarray:
+    """(96, 96) -> (64, 144): a row per tile."""
+    edge = SIZE // TILES
+    blocks = image.reshape(TILES, edge, TILES, edge)  # tile row, y, tile column, x
+    return blocks.swapaxes(1, 2).reshape(TILES * TILES, edge * edge)

@@ -1,0 +1,113 @@
+"""Groups: cases that stay on one side of a split, and what is known where they do not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from anatosegnet.data.case import Case
+from anatosegnet.data.duplicates import components, natural_key
+from anatosegnet.data.split import Split
+
+Handling = Literal["group", "drop", "keep"]
+
+
+def with_groups(cases: Iterable[Case], twins: Mapping[str, str]) -> list[Case]:
+    """Unite patients and groups of near-duplicates that share a case.
+
+    Args:
+        cases: The cases; their ``group`` is the patient, or empty.
+        twins: Group of near-duplicates of each case that has one; see `duplicate_groups`.
+
+    Returns:
+        The cases, ``group`` the smallest name of the connected component, or empty for a case
+        that stands alone.
+    """
+    cases = list(cases)
+    first: dict[str, str] = {}  # case that stands for a patient
+    links = [(case.name, first.setdefault(case.group, case.name)) for case in cases if case.group]
+    names = {case.name for case in cases}
+    links += [(name, twin) for name, twin in twins.items() if {name, twin} <= names]
+    group = components((a, b) for a, b in links if a != b)
+    return [replace(case, group=group.get(case.name, "")) for case in cases]
+
+
+def without_copies(split: Split, twins: Mapping[str, str]) -> Split:
+    """Leave one case of each group of near-duplicates, the first in natural order."""
+    present = sorted({*split.train, *split.val, *split.test}, key=natural_key)
+    kept: dict[str, str] = {}
+    for name in present:
+        kept.setdefault(twins.get(name, name), name)
+    stay = set(kept.values())
+    train, val, test = (
+        tuple(name for name in names if name in stay)
+        for names in (split.train, split.val, split.test)
+    )
+    dropped = len(present) - len(stay)
+    return Split(train, val, test, f"{split.description}, {dropped} near-duplicates dropped")
+
+
+def disagreements(cases: Iterable[Case], twins: Mapping[str, str]) -> list[str]:
+    """A line for each group of near-duplicates whose classes differ."""
+    groups: dict[str, list[Case]] = {}
+    for case in sorted(cases, key=lambda case: natural_key(case.name)):
+        if case.name in twins:
+            groups.setdefault(twins[case.name], []).append(case)
+    return [
+        ", ".join(f"{case.name} is {case.label}" for case in group)
+        for group in groups.values()
+        if len({case.label for case in group}) > 1
+    ]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Cases that have a near-duplicate, or another image of their patient, in another part.
+
+    Attributes:
+        test: Test cases with such a relative in training.
+        val: Validation cases with one in training.
+        chosen: Test cases with one in validation, on which the epoch is chosen.
+        text: The same in words, said beside every score.
+    """
+
+    test: tuple[str, ...]
+    val: tuple[str, ...]
+    chosen: tuple[str, ...]
+    text: str
+
+    @property
+    def leaks(self) -> bool:
+        """Whether anything crosses the parts."""
+        return bool(self.test or self.val or self.chosen)
+
+
+def leakage(split: Split, cases: Sequence[Case], patients: bool = False) -> Leakage:
+    """Count what crosses the parts of a split.
+
+    Args:
+        split: The split.
+        cases: The cases, ``group`` as `with_groups` gives it.
+        patients: Whether the groups hold patients too, for the words alone.
+    """
+    group = {case.name: case.group for case in cases if case.group}
+
+    def related(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+        others = set(others)
+        there = {group[name] for name in others if name in group}
+        return tuple(name for name in names if name not in others and group.get(name) in there)
+
+    test, val = related(split.test, split.train), related(split.val, split.train)
+    chosen = related(split.test, split.val)
+    relative = (
+        "a near-duplicate or another image of the patient" if patients else "a near-duplicate"
+    )
+    counts = [f"{len(test)} of {len(split.test)} test images"] if test else []
+    if val and set(split.val) != set(split.test):
+        counts.append(f"{len(val)} of {len(split.val)} validation images")
+    texts = []
+    if counts:
+        texts.append(f"{' and '.join(counts)} have {relative} in training")
+    if chosen and set(split.val) != set(split.test):
+        texts.append(f"{len(chosen)} of {len(split.test)} test images have one in validation")
+    text = "; ".join(texts) or f"no image has {relative} in another part"
+    return Leakage(test, val, chosen, text)

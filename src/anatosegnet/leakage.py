@@ -1,0 +1,132 @@
+"""What of the cases that are scored was seen in training; without an answer no score is a test."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anatosegnet.data.case import Case, CaseError
+from anatosegnet.data.duplicates import find_duplicates, natural_key, pixel_digest, thumbnail
+from anatosegnet.data.split import RecordedSplit, Split
+from anatosegnet.errors import UserError
+from anatosegnet.run import Run
+
+if TYPE_CHECKING:
+    from anatosegnet.data.datamodule import SegmentationDataModule
+
+Look = tuple[str, np.ndarray]  # digest of the pixels, thumbnail
+
+
+def unchanged_split(run: Run) -> Split:
+    """The split of a run, if it is the one that the run trained with.
+
+    Raises:
+        UserError: ``split.csv`` was changed: its test cases may have been trained on.
+    """
+    split = RecordedSplit(run.split_path).read()
+    recorded = run.summary.get("split_fingerprint")
+    if recorded is not None and recorded != split.fingerprint:
+        raise UserError(
+            f"{run.split_path} is not the split this run trained with (fingerprint "
+            f"{split.fingerprint}, {run.summary_path.name} says {recorded}): its test cases may "
+            "have been trained on, so no score of them is a test score; put the file back"
+        )
+    return split
+
+
+def own_split(run: Run, cases: Iterable[Case]) -> tuple[Split, str]:
+    """The run's split, and what to say of it beside a score.
+
+    Raises:
+        UserError: The split was changed, or its cases are not all there.
+    """
+    split = unchanged_split(run)
+    RecordedSplit(run.split_path)(list(cases))
+    summary = run.summary
+    if "split_fingerprint" not in summary:
+        return split, "the run recorded no fingerprint, so whether it was changed is unknown"
+    return split, f"fingerprint {split.fingerprint}; {summary.get('leakage', 'leakage unknown')}"
+
+
+def recorded_groups(run: Run, data: "SegmentationDataModule") -> None:
+    """Give the cases of the run's own data the groups under which they were split."""
+    for row in RecordedSplit(run.split_path).rows():
+        if row.get("group") and row["id"] in data.cases:
+            data.cases[row["id"]] = replace(data.cases[row["id"]], group=row["group"])
+
+
+def changed_images(run: Run, data: "SegmentationDataModule", names: Iterable[str]) -> list[str]:
+    """The names whose pixels are no longer those that the run recorded (as far as it did)."""
+    rows = RecordedSplit(run.split_path).rows()
+    recorded = {row["id"]: row["pixels"] for row in rows if row.get("pixels")}
+    present = [name for name in names if name in recorded and name in data.cases]
+    looks = look(data, present)
+    return [name for name in present if name in looks and looks[name][0] != recorded[name]]
+
+
+def seen_in_training(
+    run: Run,
+    own: "SegmentationDataModule",
+    data: "SegmentationDataModule",
+    names: Iterable[str],
+) -> str:
+    """Which images of another dataset the run trained on or chose its epoch with.
+
+    Identical pixels are known from the run's ``split.csv``; near-duplicates are looked for among
+    the run's own images, if these can be had.
+
+    Args:
+        run: The run.
+        own: The data module of the run's own data.
+        data: The one of the cases to score.
+        names: Those cases.
+
+    Returns:
+        One line to stand beside the scores.
+    """
+    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] != "test"]
+    known = {row["pixels"] for row in rows if row.get("pixels")}
+    looks = look(data, names)
+    seen = {name for name, (digest, _) in looks.items() if digest in known}
+    unread = ""
+    if not (own.simulated or data.simulated):
+        mine = {row["id"] for row in rows}
+        try:
+            trained = look(own, mine & set(own.prepare_cases()))
+        except UserError:  # the run's data lie elsewhere, or are gone
+            trained = {}
+        images = {f"own {name}": thumb for name, (_, thumb) in trained.items()}
+        images |= {f"new {name}": thumb for name, (_, thumb) in looks.items()}
+        for pair in find_duplicates(images.items()):
+            sides = {key[:3]: key[4:] for key in (pair.id_a, pair.id_b)}
+            if len(sides) == 2:
+                seen.add(sides["new"])
+        if missing := len(mine) - len(trained):
+            unread = (
+                f" ({missing} of the run's {len(mine)} training and validation images could not be "
+                "read again; of these only identical pixels would be noticed)"
+            )
+    if not seen:
+        return f"none of them is a near-duplicate of a training or validation image{unread}"
+    some = ", ".join(sorted(seen, key=natural_key)[:5]) + (", …" if len(seen) > 5 else "")
+    return (
+        f"NOT A TEST SCORE: {len(seen)} of {len(looks)} images are copies or near-duplicates of "
+        f"training or validation images: {some}{unread}"
+    )
+
+
+def look(data: "SegmentationDataModule", names: Iterable[str]) -> dict[str, Look]:
+    """Digest and thumbnail of each image that can be read."""
+
+    def one(name: str) -> tuple[str, Look] | None:
+        try:
+            image, _ = data.read(data.cases[name])
+        except CaseError:
+            return None  # scoring reports it
+        return name, (pixel_digest(image), thumbnail(image))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(item for item in pool.map(one, sorted(names)) if item is not None)
