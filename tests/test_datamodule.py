@@ -187,7 +187,7 @@ def test_batches_are_the_same_from_disk_memory_and_files(folder_data: Path) -> N
         data.setup()
         assert data.cache == {True: "disk", False: "off"}.get(cache, cache)
         raw = next(iter(data.test_dataloader()))
-        assert raw["image"].dtype == torch.uint8
+        assert raw["pixels"].dtype == torch.uint8
         batches.append(data.on_after_batch_transfer(raw))
     assert batches[0]["image"].shape == (3, 3, 32, 48)
     assert batches[0]["image"].dtype == torch.float32

@@ -16,9 +16,10 @@ from anatosegnet.data.dataset import (
     SegmentationDataset,
     collate,
     number_of,
+    unpack,
 )
 from anatosegnet.data.records import Resized
-from anatosegnet.data.transforms import image_to_tensor, normalize, released_augmentation
+from anatosegnet.data.transforms import image_to_tensor, released_augmentation
 from tests.conftest import grey_image
 
 NAMES = [f"case {number}" for number in range(7)]
@@ -78,13 +79,16 @@ def test_grey_images_are_one_channel_and_colour_stays() -> None:
 def test_batches_are_normalised_as_single_images_are(in_channels: int, normalization: Any) -> None:
     """Breaks if a batch's numbers part by one bit from those of inference, or mix cases."""
     dataset = make_dataset(augmentation=None, in_channels=in_channels)
-    batch = collate([dataset[index] for index in range(len(NAMES))])
-    images = normalize(batch["image"], in_channels, normalization)
-    assert images.dtype == torch.float32
-    for image, name in zip(images, NAMES, strict=True):
-        pixels, _ = CASES[name]
-        rgb = np.ascontiguousarray(np.broadcast_to(pixels, (32, 36, 3)))
+    items = [dataset[index] for index in range(len(NAMES))]
+    batch = unpack(collate(items), in_channels, normalization)
+    assert batch["image"].shape == (len(NAMES), in_channels, 32, 36)
+    assert batch["mask"].dtype == batch["index"].dtype == torch.int64
+    assert batch["index"].tolist() == list(range(len(NAMES)))
+    for image, mask, name in zip(batch["image"], batch["mask"], NAMES, strict=True):
+        pixels, truth = CASES[name]
+        rgb = np.broadcast_to(pixels, (32, 36, 3)).copy()
         assert torch.equal(image, image_to_tensor(rgb, in_channels, normalization))
+        assert (mask.numpy() == truth).all()
 
 
 def test_an_item_depends_on_seed_epoch_and_case_alone() -> None:
@@ -146,7 +150,7 @@ def test_a_plain_index_is_epoch_0() -> None:
     loader = DataLoader(
         dataset, batch_size=3, sampler=SequentialSampler(dataset), collate_fn=collate
     )
-    assert [batch["index"].tolist() for batch in loader] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [batch["index"] for batch in loader] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.slow
@@ -177,7 +181,7 @@ def test_workers_do_not_change_the_batches(workers: int, persistent: bool, start
             epochs[-1].append(list(loader))
     for alone, together in zip(*epochs, strict=True):
         assert all(same(one, other) for one, other in zip(alone, together, strict=True))
-    order = [torch.cat([batch["index"] for batch in epoch]).tolist() for epoch in epochs[1]]
+    order = [list(chain.from_iterable(batch["index"] for batch in epoch)) for epoch in epochs[1]]
     assert order[0] != order[1]
 
 

@@ -8,12 +8,16 @@ import cv2
 import hydra
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from anatosegnet.config import config_directory
 from anatosegnet.data.datamodule import two_sizes
 from anatosegnet.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     image_to_tensor,
+    normalize,
     released_augmentation,
     resize_image,
     resize_mask,
@@ -60,6 +64,21 @@ def test_resized_masks_keep_area_values_and_place(size: tuple[int, int]) -> None
     before = (np.argwhere(mask).mean(axis=0) + 0.5) / mask.shape
     after = (np.argwhere(resized).mean(axis=0) + 0.5) / size
     assert np.abs(before - after).max() < 0.003
+
+
+@pytest.mark.parametrize("normalization", ["imagenet", "symmetric"])
+@pytest.mark.parametrize(("given", "wanted"), [(3, 3), (1, 3), (1, 1)])
+def test_the_table_is_the_formula(given: int, wanted: int, normalization: Any) -> None:
+    """Breaks if the CPU's table and the GPU's arithmetic differ by one bit, or channels move."""
+    pixels = torch.arange(2 * given * 256).remainder(256).to(torch.uint8)
+    pixels = pixels.view(2, given, 16, 16).flip(3)[..., 1:]  # not contiguous either
+    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    if wanted == 1:
+        mean, deviation = mean.mean()[None], deviation.mean()[None]
+    if normalization == "symmetric":
+        mean = deviation = torch.full((wanted,), 0.5)
+    expected = (pixels.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
+    assert torch.equal(normalize(pixels, wanted, normalization), expected)
 
 
 def test_image_size_is_an_edge_or_two() -> None:

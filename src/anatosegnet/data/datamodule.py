@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader
 
 from anatosegnet.data.cache import CaseCache, default_cache_directory
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate, unpack
 from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
 from anatosegnet.data.reading import Cache, CaseReader, content_of_files
 from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization, normalize
+from anatosegnet.data.transforms import Normalization
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
@@ -196,13 +196,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
-        """Normalise a batch where the network is: a ninth of the bytes travel as uint8.
-
-        Returns:
-            ``image`` (B, in_channels, H, W) float32, ``mask`` (B, H, W) int64, ``index`` (B,).
-        """
-        image = normalize(batch["image"], self.in_channels, self.normalization)
-        return {**batch, "image": image, "mask": batch["mask"].long()}
+        """Normalise a batch where the network is; see `unpack`."""
+        return unpack(batch, self.in_channels, self.normalization)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a spawned worker needs to read cases: not the trainer, nor cases kept here."""

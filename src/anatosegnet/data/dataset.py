@@ -10,11 +10,17 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler
 
 from anatosegnet.data.case import Case
 from anatosegnet.data.records import Resized, one_channel_if_grey
-from anatosegnet.data.transforms import resize_image, resize_mask, seed_augmentation
+from anatosegnet.data.transforms import (
+    Normalization,
+    normalize,
+    resize_image,
+    resize_mask,
+    seed_augmentation,
+)
 
 Reader = Callable[[Case], tuple[np.ndarray, np.ndarray]]
 Key = tuple[int, int]
@@ -108,13 +114,37 @@ def number_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Items as a batch; grey images among colour ones get three equal channels."""
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Items as a batch in a single tensor: each one costs a worker a connection to hand over.
+
+    Returns:
+        ``pixels`` (B, C + 1, H, W) uint8: the image, then the mask; grey images among colour
+        ones get three equal channels. ``index``: a list of B integers. See `unpack`.
+    """
     channels = max(item["image"].shape[0] for item in items)
-    images = [item["image"].expand(channels, -1, -1) for item in items]
-    return default_collate(
-        [{**item, "image": image} for item, image in zip(items, images, strict=True)]
-    )
+    height, width = items[0]["mask"].shape
+    pixels = torch.empty(len(items), channels + 1, height, width, dtype=torch.uint8)
+    for place, item in zip(pixels, items, strict=True):
+        place[:channels] = item["image"]
+        place[channels] = item["mask"]
+    return {"pixels": pixels, "index": [item["index"] for item in items]}
+
+
+def unpack(
+    batch: dict[str, Any], in_channels: int, normalization: Normalization
+) -> dict[str, Tensor]:
+    """A batch as the network takes it.
+
+    Returns:
+        ``image`` (B, in_channels, H, W) float32, ``mask`` (B, H, W) int64 in {0, 1}, ``index``
+        (B,) int64, on the device of the batch.
+    """
+    pixels = batch["pixels"]
+    return {
+        "image": normalize(pixels[:, :-1], in_channels, normalization),
+        "mask": pixels[:, -1].long(),
+        "index": torch.tensor(batch["index"], device=pixels.device),
+    }
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:

@@ -74,9 +74,24 @@ def normalize(pixels: Tensor, in_channels: int, normalization: Normalization) ->
         mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         if in_channels == 1:
             mean, deviation = mean.mean()[None], deviation.mean()[None]
+    if pixels.device.type == "cpu":  # the same arithmetic, once for each of 256 grey levels
+        table = (torch.arange(256).float()[:, None] / 255 - mean) / deviation
+        return _look_up(pixels, table)
     mean, deviation = (values.to(pixels.device)[:, None, None] for values in (mean, deviation))
-    scaled = pixels.float().div_(255) - mean
-    return scaled.div_(deviation)  # in place: fresh memory costs a CPU more than the arithmetic
+    return (pixels.float() / 255 - mean) / deviation
+
+
+def _look_up(pixels: Tensor, table: Tensor) -> Tensor:
+    """(..., C, H, W) uint8 through a table (256, K) -> (..., K, H, W) float32; C is K or 1."""
+    *batch, channels, height, width = pixels.shape
+    result = torch.empty(*batch, table.shape[1], height, width)
+    source = pixels.reshape(-1, channels, height, width).numpy()
+    target = result.view(-1, table.shape[1], height, width).numpy()
+    columns = np.ascontiguousarray(table.numpy().T)
+    for image, normalised in zip(source, target, strict=True):
+        for channel, column in enumerate(columns):
+            cv2.LUT(image[channel % channels], column, dst=normalised[channel])
+    return result
 
 
 def seed_augmentation(augmentation: A.Compose, seed: Sequence[int]) -> None:
