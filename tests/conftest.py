@@ -1,6 +1,7 @@
 """Small cases shared by the tests, and the real data where there is some."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,15 @@ def square_mask(size: tuple[int, int] = (40, 50), at: int = 10) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
     mask[at : at + 10, at : at + 10] = 255
     return mask
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of resized cases that lives as long as the tests: never the user's own."""
+    directory = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANATOSEGNET_CACHE_DIR", str(directory))
+        yield directory
 
 
 @pytest.fixture

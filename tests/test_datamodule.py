@@ -1,11 +1,14 @@
 """BUSI, a folder, and what all data modules share: what they find, how they complain."""
 
+import pickle
 import shutil
 from pathlib import Path
 
 import cv2
+import lightning
 import numpy as np
 import pytest
+import torch
 
 from anatosegnet.data.breast_lesions_usg import BreastLesionsUSGDataModule
 from anatosegnet.data.busi import BUSIDataModule
@@ -179,17 +182,48 @@ def test_too_few_cases_for_the_split() -> None:
         PhantomDataModule(name="phantom", count=3, image_size=32).setup()
 
 
-def test_loaders_give_batches_with_and_without_cache(folder_data: Path) -> None:
+def test_batches_are_the_same_from_disk_memory_and_files(folder_data: Path) -> None:
     """Breaks if the cache changes a pixel, or a batch lacks a part."""
     batches = []
-    for cache in (True, False):
+    for cache in ("disk", "memory", "off", True, False):
         data = folder(folder_data, image_size=[32, 48], batch_size=3, cache=cache)
         data.setup()
-        batches.append(next(iter(data.test_dataloader())))
-    assert batches[0]["image"].shape[1:] == (3, 32, 48)
-    assert batches[0]["mask"].shape[1:] == (32, 48)
-    for key, value in batches[0].items():
-        assert (value == batches[1][key]).all()
+        assert data.cache == {True: "disk", False: "off"}.get(cache, cache)
+        raw = next(iter(data.test_dataloader()))
+        assert raw["pixels"].dtype == torch.uint8
+        batches.append(data.on_after_batch_transfer(raw))
+    assert batches[0]["image"].shape == (3, 3, 32, 48)
+    assert batches[0]["image"].dtype == torch.float32
+    assert batches[0]["mask"].shape == (3, 32, 48)
+    assert batches[0]["mask"].dtype == torch.int64
+    for other in batches[1:]:
+        for key, value in batches[0].items():
+            assert (value == other[key]).all()
+
+
+def test_loaders_leave_the_random_numbers_of_the_network_alone(folder_data: Path) -> None:
+    """Breaks if dropout depends on the number of workers, which draw seeds at other times."""
+    data = folder(folder_data, image_size=32, batch_size=3)
+    data.setup()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    loader = data.train_dataloader()
+    for _ in range(2):
+        list(loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["memory", "off"])
+def test_a_data_module_goes_to_a_spawned_worker(folder_data: Path, cache: str) -> None:
+    """Breaks if cases or readers cannot be sent to workers where fork is not to be had."""
+    data = folder(folder_data, image_size=32, cache=cache)
+    data.trainer = lightning.Trainer(logger=False, accelerator="cpu", barebones=True)
+    data.setup()
+    dataset = data.dataset("test")
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(pickle.dumps(dataset)) < 50_000
+    assert torch.equal(copy[0]["image"], dataset[0]["image"])
 
 
 def test_unicode_and_spaces_in_names(tmp_path: Path) -> None:
@@ -240,7 +274,13 @@ def test_normal_by_name_or_by_an_empty_mask(folder_data: Path) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [{"normalization": "imagnet"}, {"in_channels": 2}, {"batch_size": 0}, {"image_size": [64]}],
+    [
+        {"normalization": "imagnet"},
+        {"in_channels": 2},
+        {"batch_size": 0},
+        {"image_size": [64]},
+        {"cache": "ram"},
+    ],
 )
 def test_wrong_settings_are_named(setting: dict) -> None:
     """Breaks if a misspelt setting falls back to another one, or gives a traceback."""

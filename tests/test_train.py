@@ -74,6 +74,25 @@ def test_same_seed_same_numbers(trained_run: Run, tmp_path: Path) -> None:
     assert again.metrics_path.read_text() == trained_run.metrics_path.read_text()
 
 
+@pytest.mark.parametrize("setting", ["data.num_workers=2", "data.cache=off", "data.cache=memory"])
+def test_loading_does_not_change_the_numbers(
+    setting: str, trained_run: Run, tmp_path: Path
+) -> None:
+    """Breaks if workers, or where cases come from, have a part in a run's numbers."""
+    other = Run(tmp_path / "other")
+    train(compose_small(other.directory, setting, "test=false"), other)
+    ours, theirs = other.metrics_path.read_text(), trained_run.metrics_path.read_text()
+    columns = ours.splitlines()[0].split(",")
+
+    def rows(text: str) -> list[dict[str, str]]:
+        table = list(csv.DictReader(text.splitlines()))
+        kept = [{column: row[column] for column in columns} for row in table]
+        return [row for row in kept if row["val/iou"] or row["train/loss"]]
+
+    assert len(rows(ours)) >= 3
+    assert rows(ours) == rows(theirs)
+
+
 def test_resume_goes_on_where_it_stopped(trained_run: Run, tmp_path: Path) -> None:
     """Breaks if optimiser, schedule, sampler or metrics start anew: 1 + 2 epochs are 3."""
     run = Run(tmp_path / "run")

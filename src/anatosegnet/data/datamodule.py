@@ -1,10 +1,9 @@
 """What all datasets share: checks, split, resizing, loaders."""
 
-import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import albumentations as A
@@ -14,21 +13,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from anatosegnet.data.case import Case, CaseError, Problem, count_cases, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset
+from anatosegnet.data.cache import CaseCache, default_cache_directory
+from anatosegnet.data.case import Case, Problem, count_cases, read_case
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate, unpack
 from anatosegnet.data.download import Source
-from anatosegnet.data.duplicates import (
-    Pair,
-    duplicate_groups,
-    find_duplicates,
-    natural_key,
-    pixel_digest,
-    thumbnail,
-)
+from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
 from anatosegnet.data.exclude import leave_out
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
+from anatosegnet.data.reading import Cache, CaseReader, content_of_files
+from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization, resize_image, resize_mask
+from anatosegnet.data.transforms import Normalization
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
@@ -51,8 +46,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         normalization: ``imagenet`` or ``symmetric``; see `image_to_tensor`.
         batch_size: Images per step and process.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
-        cache: Keep the resized cases in memory (size² · 4 bytes each) instead of reading the
-            files anew each epoch.
+        cache: ``disk`` keeps the resized cases in files that all runs share; ``memory`` in this
+            process; ``off`` reads the files anew each epoch.
+        cache_dir: Where ``disk`` keeps them; None is `default_cache_directory`.
+        cache_limit_gb: Largest size of all caches there, in GB.
         seed: Of the order of the cases and of the augmentation.
         exclude: Cases to leave out, by name or pattern (``HESN_*``), with all that is wrong
             with them.
@@ -76,7 +73,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         normalization: Normalization = "imagenet",
         batch_size: int = 16,
         num_workers: int = 0,
-        cache: bool = True,
+        cache: Cache | bool = "memory",
+        cache_dir: str | None = None,
+        cache_limit_gb: float = 20.0,
         seed: int = 0,
         exclude: str | Sequence[str] = (),
         duplicates: Handling = "group",
@@ -92,6 +91,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
             raise UserError(f"data.duplicates={duplicates} is none of {known}")
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1")
+        if isinstance(cache, bool):  # as YAML reads on and off, and as runs recorded it
+            cache = "disk" if cache else "off"
+        if cache not in get_args(Cache):
+            raise UserError(f"data.cache={cache} must be {', '.join(get_args(Cache))}")
         self.name = name
         self.splitter: Splitter = split or HoldoutSplit()
         self.augmentation = augmentation
@@ -100,19 +103,21 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.normalization: Normalization = normalization
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.cache = cache
+        self.cache: Cache = cache
+        directory = Path(cache_dir).expanduser() if cache_dir else default_cache_directory()
+        self.case_cache = CaseCache(directory, cache_limit_gb)
         self.seed = seed
         self.exclude = [str(p) for p in ([exclude] if isinstance(exclude, str) else exclude)]
         self.duplicates: Handling = duplicates
         self.cases: dict[str, Case] = {}
         self.excluded: dict[str, Case | None] = {}  # None: too broken to become a case
         self.split: Split | None = None
+        self.resized: Mapping[str, Resized] = {}  # by name, once setup has read the cases
         self.pairs: list[Pair] = []
         self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
         self.leakage: Leakage | None = None
         self.digests: dict[str, str] = {}  # of the cases' pixels
         self._thumbnails: dict[str, np.ndarray] = {}
-        self._resized: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @abstractmethod
     def find_cases(self) -> tuple[list[Case], list[str]]:
@@ -195,23 +200,23 @@ class SegmentationDataModule(lightning.LightningDataModule):
         """The near-duplicates among the cases that were read."""
         return find_duplicates(self._thumbnails.items())
 
+    def content_of(self, case: Case) -> str:
+        """Hash of all that decides what `read` returns or refuses, beside its code.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        return content_of_files(case)
+
     def _read_all(self, cases: list[Case]) -> list[str]:
-        """Read all cases, keep them resized if asked to, and return the problems met."""
-
-        def read(case: Case) -> str | None:
-            try:
-                image, mask = self.read(case)
-            except CaseError as error:
-                return str(error)
-            self.digests[case.name] = pixel_digest(image)
-            self._thumbnails[case.name] = thumbnail(image)
-            if self.cache:
-                resized = resize_image(image, self.image_size), resize_mask(mask, self.image_size)
-                self._resized[case.name] = resized
-            return None
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [problem for problem in pool.map(read, cases) if problem]
+        """Make the cases ready, with what is known of their pixels; return the problems met."""
+        reader = CaseReader(
+            self.name, self.read, self.content_of, self.image_size, self.cache, self.case_cache
+        )
+        result, problems = reader.read_all(cases)
+        self.resized, self.digests = result.resized, result.digests
+        self._thumbnails = result.thumbnails
+        return problems
 
     def _report(self, problems: list[str]) -> None:
         if problems:
@@ -225,17 +230,21 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def dataset(self, part: Part) -> SegmentationDataset:
         """The dataset of a part; only training is augmented."""
         assert self.split is not None, "call setup() first"
-        names = getattr(self.split, part)
         return SegmentationDataset(
-            [self.cases[name] for name in names],
-            self.read,
-            self.image_size,
+            getattr(self.split, part),
+            self.resized,
             self.in_channels,
-            self.normalization,
             augmentation=self.augmentation if part == "train" else None,
             seed=self.seed,
-            resized=[self._resized[name] for name in names] if self.cache else None,
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+        """Normalise a batch where the network is; see `unpack`."""
+        return unpack(batch, self.in_channels, self.normalization)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a spawned worker needs to read cases: not the trainer, nor cases kept here."""
+        return {**self.__dict__, "trainer": None, "resized": {}}
 
     def _loader(self, part: Part) -> DataLoader[dict[str, Any]]:
         dataset, train = self.dataset(part), part == "train"
@@ -249,7 +258,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
             worker_init_fn=_start_worker,
+            # its own, or the number of workers would shift the network's random numbers
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:

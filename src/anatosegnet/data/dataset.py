@@ -1,19 +1,22 @@
-"""The dataset and the sampler: cases become tensors, the same for any number of workers."""
+"""The dataset and the sampler: cases become batches, the same for any number of workers."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from anatosegnet.data.case import Case
+from anatosegnet.data.records import Resized, one_channel_if_grey
 from anatosegnet.data.transforms import (
     Normalization,
-    image_to_tensor,
+    normalize,
     resize_image,
     resize_mask,
     seed_augmentation,
@@ -24,69 +27,130 @@ Key = tuple[int, int]
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
-    """Cases as tensors at the network's size.
+    """Cases as tensors at the network's size; normalised per batch, where the network is.
 
     An item is asked for by (epoch, index): the augmentation of a case depends on the seed, the
-    epoch and the index alone, never on the worker that happens to draw it. An index alone means
-    epoch 0 (Lightning's ``overfit_batches`` replaces the sampler).
+    epoch and the case's name alone, never on the worker that happens to draw it, its place in
+    the list, or the other cases. An index alone means epoch 0 (Lightning's ``overfit_batches``
+    replaces the sampler).
 
     Args:
-        cases: The cases, in order.
-        read: Reads a case: image (H, W, 3) uint8 RGB and mask (H, W) uint8 {0, 1}.
-        image_size: (height, width) of the tensors.
+        names: Names of the cases, in order.
+        resized: Image (H, W, C) and mask (H, W) in {0, 1} of each name, uint8 at the network's
+            size; C is 3 (RGB), or 1 where the three channels are equal.
         in_channels: 3 or 1.
-        normalization: See `image_to_tensor`.
         augmentation: An albumentations pipeline, or None.
         seed: Of the augmentation.
-        resized: The cases already read and resized (images, masks), or None to read them anew.
 
-    Items: ``image`` (C, H, W) float32, ``mask`` (H, W) int64 in {0, 1}, ``index`` int.
+    Items: ``image`` (C, H, W) uint8, ``mask`` (H, W) uint8 in {0, 1}, ``index`` int. C is 1 if
+    the image is grey or ``in_channels`` is 1, else 3.
     """
 
     def __init__(
         self,
-        cases: Sequence[Case],
-        read: Reader,
-        image_size: tuple[int, int],
+        names: Sequence[str],
+        resized: Mapping[str, Resized],
         in_channels: int = 3,
-        normalization: Normalization = "imagenet",
         augmentation: A.Compose | None = None,
         seed: int = 0,
-        resized: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     ) -> None:
-        self.cases = list(cases)
-        self.read = read
-        self.image_size = image_size
+        self.names = list(names)
+        self.resized = resized
         self.in_channels = in_channels
-        self.normalization: Normalization = normalization
         self.augmentation = augmentation
         self.seed = seed
-        self.resized = resized
 
     def __len__(self) -> int:
-        return len(self.cases)
+        return len(self.names)
 
     def __getitem__(self, key: Key | int) -> dict[str, Tensor | int]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        if self.resized is not None:
-            image, mask = self.resized[index]
-        else:
-            image, mask = read_resized(self.cases[index], self.read, self.image_size)
+        name = self.names[index]
+        image, mask = self.resized[name]
         if self.augmentation is not None:
-            seed_augmentation(self.augmentation, (self.seed, epoch, index))
+            seed_augmentation(self.augmentation, (self.seed, epoch, number_of(name)))
             augmented = self.augmentation(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]
+        if self.in_channels < image.shape[2]:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
         return {
-            "image": image_to_tensor(image, self.in_channels, self.normalization),
-            "mask": torch.from_numpy(np.ascontiguousarray(mask)).long(),
+            "image": _tensor(image.transpose(2, 0, 1)),
+            "mask": _tensor(mask),
             "index": index,
         }
+
+
+class FreshCases(Mapping[str, Resized]):
+    """Cases that are read and resized anew each time they are asked for.
+
+    Args:
+        cases: The cases by name.
+        read: Reads a case: image (H, W, 3) uint8 RGB and mask (H, W) uint8 {0, 1}.
+        size: (height, width) of the results.
+    """
+
+    def __init__(self, cases: Mapping[str, Case], read: Reader, size: tuple[int, int]) -> None:
+        self.cases, self.read, self.size = cases, read, size
+
+    def __getitem__(self, name: str) -> Resized:
+        image, mask = read_resized(self.cases[name], self.read, self.size)
+        return one_channel_if_grey(image), mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cases)
+
+    def __len__(self) -> int:
+        return len(self.cases)
 
 
 def read_resized(case: Case, read: Reader, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Read a case and bring its image and mask to (height, width)."""
     image, mask = read(case)
     return resize_image(image, size), resize_mask(mask, size)
+
+
+def number_of(name: str) -> int:
+    """A number that a name alone decides; Python's own hash differs between processes."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Items as a batch in a single tensor: each one costs a worker a connection to hand over.
+
+    Returns:
+        ``pixels`` (B, C + 1, H, W) uint8: the image, then the mask; grey images among colour
+        ones get three equal channels. ``index``: a list of B integers. See `unpack`.
+    """
+    channels = max(item["image"].shape[0] for item in items)
+    height, width = items[0]["mask"].shape
+    pixels = torch.empty(len(items), channels + 1, height, width, dtype=torch.uint8)
+    for place, item in zip(pixels, items, strict=True):
+        place[:channels] = item["image"]
+        place[channels] = item["mask"]
+    return {"pixels": pixels, "index": [item["index"] for item in items]}
+
+
+def unpack(
+    batch: dict[str, Any], in_channels: int, normalization: Normalization
+) -> dict[str, Tensor]:
+    """A batch as the network takes it.
+
+    Returns:
+        ``image`` (B, in_channels, H, W) float32, ``mask`` (B, H, W) int64 in {0, 1}, ``index``
+        (B,) int64, on the device of the batch.
+    """
+    pixels = batch["pixels"]
+    return {
+        "image": normalize(pixels[:, :-1], in_channels, normalization),
+        "mask": pixels[:, -1].long(),
+        "index": torch.tensor(batch["index"], device=pixels.device),
+    }
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    """A tensor that owns its memory: a record of the cache may only be read."""
+    writable = pixels.flags.writeable and pixels.flags.c_contiguous
+    return torch.from_numpy(pixels if writable else pixels.copy())
 
 
 class EpochSampler(Sampler[Key]):

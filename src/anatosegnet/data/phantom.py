@@ -5,6 +5,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anatosegnet.data import simulator
+from anatosegnet.data.cache import hash_of, hash_of_code
 from anatosegnet.data.case import Case
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.simulator import label_of, simulate
@@ -25,6 +27,7 @@ class PhantomDataModule(SegmentationDataModule):
         super().__init__(**shared)
         self.count = count
         self.phantom_seed = phantom_seed
+        self._code = hash_of_code(simulator)
 
     def find_cases(self) -> tuple[list[Case], list[str]]:
         """One case per index; see `SegmentationDataModule.find_cases`."""
@@ -38,3 +41,7 @@ class PhantomDataModule(SegmentationDataModule):
         """Simulate the case."""
         phantom = simulate(self.phantom_seed, int(case.name.removeprefix("phantom_")))
         return cv2.cvtColor(phantom.image, cv2.COLOR_GRAY2RGB), phantom.mask
+
+    def content_of(self, case: Case) -> str:
+        """See `SegmentationDataModule.content_of`: the simulator, the seed and the index."""
+        return hash_of(self._code, self.phantom_seed, case.name)

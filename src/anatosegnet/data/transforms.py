@@ -46,20 +46,52 @@ def image_to_tensor(
     Args:
         image: (H, W, 3) uint8 RGB.
         in_channels: 3, or 1 for grey (the mean of the channels weighted by luminance).
-        normalization: ``imagenet`` = ImageNet's mean and deviation; ``symmetric`` = x/127.5 - 1.
+        normalization: See `normalize`.
 
     Returns:
         (in_channels, H, W) float32.
     """
     if in_channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    scaled = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return normalize(pixels, in_channels, normalization)
+
+
+def normalize(pixels: Tensor, in_channels: int, normalization: Normalization) -> Tensor:
+    """Bring grey levels to the range that the network expects, on the device they are on.
+
+    Args:
+        pixels: (..., C, H, W) uint8; C is in_channels, or 1 (three equal channels).
+        in_channels: 3 or 1.
+        normalization: ``imagenet`` = ImageNet's mean and deviation; ``symmetric`` = x/127.5 - 1.
+
+    Returns:
+        (..., in_channels, H, W) float32.
+    """
     if normalization == "symmetric":
-        return (scaled - 0.5) / 0.5
-    mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    if in_channels == 1:
-        mean, deviation = mean.mean()[None], deviation.mean()[None]
-    return (scaled - mean[:, None, None]) / deviation[:, None, None]
+        mean = deviation = torch.full((in_channels,), 0.5)
+    else:
+        mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        if in_channels == 1:
+            mean, deviation = mean.mean()[None], deviation.mean()[None]
+    if pixels.device.type == "cpu":  # the same arithmetic, once for each of 256 grey levels
+        table = (torch.arange(256).float()[:, None] / 255 - mean) / deviation
+        return _look_up(pixels, table)
+    mean, deviation = (values.to(pixels.device)[:, None, None] for values in (mean, deviation))
+    return (pixels.float() / 255 - mean) / deviation
+
+
+def _look_up(pixels: Tensor, table: Tensor) -> Tensor:
+    """(..., C, H, W) uint8 through a table (256, K) -> (..., K, H, W) float32; C is K or 1."""
+    *batch, channels, height, width = pixels.shape
+    result = torch.empty(*batch, table.shape[1], height, width)
+    source = pixels.reshape(-1, channels, height, width).numpy()
+    target = result.view(-1, table.shape[1], height, width).numpy()
+    columns = np.ascontiguousarray(table.numpy().T)
+    for image, normalised in zip(source, target, strict=True):
+        for channel, column in enumerate(columns):
+            cv2.LUT(image[channel % channels], column, dst=normalised[channel])
+    return result
 
 
 def seed_augmentation(augmentation: A.Compose, seed: Sequence[int]) -> None:
@@ -71,10 +103,11 @@ def seed_augmentation(augmentation: A.Compose, seed: Sequence[int]) -> None:
 
     Args:
         augmentation: The pipeline.
-        seed: Integers from 0, such as (seed, epoch, index).
+        seed: Integers from 0, such as (seed, epoch, case).
     """
-    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    augmentation.set_random_state(np.random.default_rng(seed), random.Random(state))
+    sequence = np.random.SeedSequence(seed)
+    state = random.Random(int(sequence.generate_state(1)[0]))
+    augmentation.set_random_state(np.random.default_rng(sequence), state)
 
 
 def released_augmentation() -> A.Compose:

@@ -1,0 +1,141 @@
+"""Draw what an augmentation does: a row per case, the original and then draws, masks outlined.
+
+    python scripts/show_augmentations.py                                # strong, on phantoms
+    python scripts/show_augmentations.py data=busi augmentation=light   # any hydra overrides
+    python scripts/show_augmentations.py --each                         # a column per transform
+
+Draw n is what training sees in epoch n.
+"""
+
+import argparse
+from copy import deepcopy
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import hydra
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from omegaconf import DictConfig
+
+from anatosegnet.build import build_data
+from anatosegnet.config import config_directory, errors_in_one_line
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.dataset import FreshCases, SegmentationDataset
+from anatosegnet.data.records import Resized
+from anatosegnet.errors import UserError
+from anatosegnet.run import replacing
+
+OUTLINE = (255, 196, 0)  # RGB
+
+
+def main() -> None:
+    """Compose, draw, and write the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=4, help="rows, spread over the dataset")
+    parser.add_argument("--draws", type=int, default=6, help="columns beside the original")
+    parser.add_argument("--each", action="store_true", help="every transform of the list alone")
+    parser.add_argument("--output", type=Path, default=Path("augmentations.png"))
+    options, overrides = parser.parse_known_args()
+    with errors_in_one_line():
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            config = hydra.compose("train", overrides)
+        data = build_data(config)
+        titles, rows = draw(data, options.cases, options.draws, options.each)
+        write(options.output, titles, rows, title(config))
+    print(f"written {options.output}")
+
+
+def draw(
+    data: SegmentationDataModule, cases: int, draws: int, each: bool
+) -> tuple[list[str], list[list[np.ndarray]]]:
+    """Title of each column, and the pictures (H, W, 3) uint8 RGB of each row."""
+    if data.augmentation is None:
+        raise UserError("augmentation=none has nothing to show; try augmentation=strong")
+    known = list(data.prepare_cases())
+    picked = np.linspace(0, len(known) - 1, min(cases, len(known))).round().astype(int)
+    names = [known[index] for index in picked]
+    fresh = FreshCases(data.cases, data.read, data.image_size)
+    resized = {name: fresh[name] for name in names}
+    if each:
+        columns = {name_of(step): certain(step) for step in data.augmentation.transforms}
+        drawn = {
+            name: [item(resized, names, one, data.seed, 0, row) for row in range(len(names))]
+            for name, one in columns.items()
+        }
+    else:
+        drawn = {
+            f"draw {epoch + 1}": [
+                item(resized, names, data.augmentation, data.seed, epoch, row)
+                for row in range(len(names))
+            ]
+            for epoch in range(draws)
+        }
+    original = [item(resized, names, None, 0, 0, row) for row in range(len(names))]
+    table = {"original": original, **drawn}
+    return list(table), [[column[row] for column in table.values()] for row in range(len(names))]
+
+
+def item(
+    resized: dict[str, Resized],
+    names: list[str],
+    augmentation: A.Compose | None,
+    seed: int,
+    epoch: int,
+    row: int,
+) -> np.ndarray:
+    """One cell: what the dataset gives to training, its mask outlined."""
+    dataset = SegmentationDataset(names, resized, augmentation=augmentation, seed=seed)
+    sample = dataset[epoch, row]
+    image = sample["image"].expand(3, -1, -1).permute(1, 2, 0).numpy().copy()
+    contours, _ = cv2.findContours(sample["mask"].numpy(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image, contours, -1, OUTLINE, max(1, image.shape[0] // 200))
+
+
+def name_of(step: A.BasicTransform) -> str:
+    """``DepthGain`` as "depth gain"."""
+    name = type(step).__name__
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+
+
+def certain(step: A.BasicTransform) -> A.Compose:
+    """A pipeline of one transform that always happens."""
+    step = deepcopy(step)
+    step.p = 1.0
+    return A.Compose([step])
+
+
+def title(config: DictConfig) -> str:
+    """Dataset and augmentation."""
+    kind = config.augmentation["_target_"].rsplit(".", 1)[-1]
+    return f"{config.data.name}, {kind}"
+
+
+def write(path: Path, titles: list[str], rows: list[list[np.ndarray]], heading: str) -> None:
+    """Write the grid so that a pixel of a cell is a pixel of the file."""
+    height, width = rows[0][0].shape[:2]
+    gap, top = max(2, width // 64), max(18, height // 10)
+    canvas = np.full(
+        (top + len(rows) * (height + gap), len(titles) * (width + gap) - gap, 3), 255, np.uint8
+    )
+    for row, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            y, x = top + row * (height + gap), column * (width + gap)
+            canvas[y : y + height, x : x + width] = cell
+    figure = plt.figure(figsize=(canvas.shape[1] / 100, canvas.shape[0] / 100), dpi=100)
+    figure.figimage(canvas)
+    for column, text in enumerate(titles):
+        x = (column * (width + gap) + width / 2) / canvas.shape[1]
+        figure.text(x, 1 - 0.5 * top / canvas.shape[0], text, ha="center", va="center",
+                    fontsize=min(11, 0.055 * height))  # fmt: skip
+    with replacing(path) as temporary:
+        figure.savefig(temporary, metadata={"Title": heading})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The files of one cache folder: records of resized cases, written once, read through maps.
+
+``cases.bin``: per case the mask (H, W), then the image (H, W, C), uint8; C is 1 where the three
+channels are equal. ``thumbnails.bin``: what the search for near-duplicates needs. ``index.json``:
+where each case lies.
+"""
+
+import json
+import mmap
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows: no folder is locked, and an open file cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
+Resized = tuple[np.ndarray, np.ndarray]
+
+WORKING = ".working-"  # prefix of folders that are being written or removed
+
+
+class CacheError(Exception):
+    """The cache cannot be used; the message is one line. Training goes on without it."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a case.
+
+    Attributes:
+        name: Of the case.
+        image: (H, W, C) uint8 at the network's size; C is 1 where the three channels are equal.
+        mask: (H, W) uint8 in {0, 1}.
+        thumbnail: (E, E) uint8 of the original image.
+        digest: Hash of the original image's pixels.
+    """
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+    thumbnail: np.ndarray
+    digest: str
+
+
+class StoredCases(Mapping[str, Resized]):
+    """The cases of one folder, by name: image (H, W, C) and mask (H, W), uint8, read-only.
+
+    A record is mapped while somebody holds it, so that memory does not grow with the number of
+    cases. The folder is not evicted while this object, or a copy in a worker, is alive.
+
+    Args:
+        folder: A finished folder.
+
+    Raises:
+        CacheError: There is none, or it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self.size: tuple[int, int] = (index["height"], index["width"])
+            self.channels = np.array(index["channels"], np.int64)
+            pixels = self.size[0] * self.size[1]
+            self.ends = np.cumsum((self.channels + 1) * pixels)
+            self.rows = {name: row for row, name in enumerate(index["names"])}
+            self._edge = int(index["thumbnail"])
+            self._file = (folder / "cases.bin").open("rb")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{folder} cannot be read ({error})") from error
+        whole = (
+            os.fstat(self._file.fileno()).st_size == self.ends[-1]
+            and _size_of(folder / "thumbnails.bin") == len(self) * self._edge**2
+        )
+        if not whole or not _lock(self._file, exclusive=False) or not self._is_there():
+            self._file.close()
+            raise CacheError(f"{folder} is damaged or about to be removed")
+        with suppress(OSError):  # somebody else's cache may be read-only
+            os.utime(folder / "index.json")  # "used just now"
+
+    def _is_there(self) -> bool:
+        """Whether the open file is still the one in the folder."""
+        try:
+            return os.path.samestat(
+                os.fstat(self._file.fileno()), os.stat(self.folder / "cases.bin")
+            )
+        except OSError:
+            return False
+
+    def __getitem__(self, name: str) -> Resized:
+        row = self.rows[name]
+        (height, width), channels = self.size, int(self.channels[row])
+        length = height * width * (channels + 1)
+        start = int(self.ends[row]) - length
+        skip = start % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(
+            self._file.fileno(), skip + length, access=mmap.ACCESS_READ, offset=start - skip
+        )
+        record = np.frombuffer(mapped, np.uint8, length, skip)
+        image = record[height * width :].reshape(height, width, channels)
+        return image, record[: height * width].reshape(height, width)
+
+    def digests(self) -> dict[str, str]:
+        """Hash of the original image's pixels, by name."""
+        index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        return dict(zip(index["names"], index["digests"], strict=True))
+
+    def thumbnails(self) -> dict[str, np.ndarray]:
+        """(E, E) uint8 of the original image, by name."""
+        shape = (len(self), self._edge, self._edge)
+        rows = np.memmap(self.folder / "thumbnails.bin", np.uint8, "r", shape=shape)
+        return dict(zip(self.rows, rows, strict=True))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __reduce__(self) -> tuple[type["StoredCases"], tuple[Path]]:
+        return StoredCases, (self.folder,)  # a spawned worker opens the file anew
+
+
+class CaseWriter:
+    """Takes the records of a new folder, one after another; `finish` gives it its name.
+
+    Args:
+        folder: The name it will have.
+        temporary: Where it is written.
+        size: (height, width) of every record.
+        limit_bytes: More than this are refused.
+    """
+
+    def __init__(
+        self, folder: Path, temporary: Path, size: tuple[int, int], limit_bytes: int
+    ) -> None:
+        self.folder, self.temporary, self.size = folder, temporary, size
+        self.limit_bytes = limit_bytes
+        self.names: list[str] = []
+        self.channels: list[int] = []
+        self.digests: list[str] = []
+        self._edge = 0
+        self._file = (temporary / "cases.bin").open("wb")
+        self._thumbnails = (temporary / "thumbnails.bin").open("wb")
+        _lock(self._file, exclusive=True)
+
+    def add(self, record: Record) -> None:
+        """Append a case."""
+        with system_errors(self.folder.parent):
+            self._file.write(np.ascontiguousarray(record.mask).data)
+            self._file.write(np.ascontiguousarray(record.image).data)
+            self._thumbnails.write(np.ascontiguousarray(record.thumbnail).data)
+        self.names.append(record.name)
+        self.channels.append(record.image.shape[2])
+        self.digests.append(record.digest)
+        self._edge = record.thumbnail.shape[0]
+        if self._file.tell() > self.limit_bytes:
+            raise CacheError(too_large(self.folder.parent, self._file.tell(), self.limit_bytes))
+
+    def finish(self) -> StoredCases:
+        """Write the index, make sure that all is on the disk, and let others see it."""
+        height, width = self.size
+        index = {
+            "height": height,
+            "width": width,
+            "names": self.names,
+            "channels": self.channels,
+            "digests": self.digests,
+            "thumbnail": self._edge,
+        }
+        with system_errors(self.folder.parent):
+            for file in (self._file, self._thumbnails):
+                file.flush()
+                os.fsync(file.fileno())
+            (self.temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
+            remove(self.folder)  # a damaged one
+            self.temporary.rename(self.folder)
+        self.close()
+        return StoredCases(self.folder)
+
+    def close(self) -> None:
+        """Give the files back."""
+        for file in (self._file, self._thumbnails):
+            with suppress(OSError):  # what was buffered for a full disk
+                file.close()
+
+
+def one_channel_if_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with three equal channels as (H, W, 1), which is cheaper to keep and augment."""
+    first = image[..., :1]
+    return np.ascontiguousarray(first) if (image == first).all() else image
+
+
+def too_large(directory: Path, size: int, limit: int) -> str:
+    """The complaint about the limit."""
+    return (
+        f"{directory} would grow to {size / 1e9:.2f} GB, more than "
+        f"data.cache_limit_gb={limit / 1e9:g}"
+    )
+
+
+@contextmanager
+def system_errors(directory: Path) -> Iterator[None]:
+    """What the system refuses is a CacheError."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"{directory} cannot be written ({error.strerror or error})") from error
+
+
+def remove(folder: Path, only_if_unused: bool = False) -> bool:
+    """Remove a folder at once for everybody else; False if it is in use, or cannot be removed."""
+    if not folder.exists():
+        return True
+    try:
+        with (folder / "cases.bin").open("r+b") as file:
+            if only_if_unused and not _lock(file, exclusive=True):
+                return False
+            goner = folder.rename(folder.with_name(f"{WORKING}{uuid.uuid4().hex}"))
+    except FileNotFoundError:  # died before it had a file, or another process removed it
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+    except OSError:
+        return False
+    shutil.rmtree(goner, ignore_errors=True)
+    return True
+
+
+def _lock(file: IO[bytes], exclusive: bool) -> bool:
+    """Lock an open file without waiting; False if another process holds it the other way."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _size_of(path: Path) -> int:
+    """Bytes; -1 if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
