@@ -122,6 +122,7 @@ def test_a_changed_file_is_never_served_stale(folder_data: Path, tmp_path: Path)
         assert all((one == two).all() for one, two in zip(after, fresh, strict=True))
 
 
+@pytest.mark.slow
 def test_settings_and_code_have_caches_of_their_own(
     folder_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

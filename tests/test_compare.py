@@ -63,6 +63,7 @@ def run_compare(*overrides: str) -> pandas.DataFrame:
     return compare(compose(*overrides, name="compare"))
 
 
+@pytest.mark.slow
 def test_ablation_with_seeds(tmp_path: Path, written: dict, capsys: pytest.CaptureFixture) -> None:
     """Breaks if seeds become rows, means or deviations are wrong, or the files differ."""
     for index, (bias, seed) in enumerate((b, s) for b in ("rows", "none", "raster") for s in "012"):
@@ -98,6 +99,7 @@ def test_ablation_with_seeds(tmp_path: Path, written: dict, capsys: pytest.Captu
     assert written["table"] is table
 
 
+@pytest.mark.slow
 def test_folds_are_united(tmp_path: Path, written: dict) -> None:
     """Breaks if folds of one setting become settings, or a missing fold goes unnoticed."""
     for fold in range(2):
@@ -116,6 +118,7 @@ def test_folds_are_united(tmp_path: Path, written: dict) -> None:
         run_compare(f"runs=[{','.join(runs[:3])}]", f"out={tmp_path / 'other'}")
 
 
+@pytest.mark.slow
 def test_same_cases_at_other_sizes_are_refused(tmp_path: Path, written: dict) -> None:
     """Breaks if scores by other masks, or at another size, are tested against each other."""
     write_run(tmp_path / "a")
@@ -127,6 +130,7 @@ def test_same_cases_at_other_sizes_are_refused(tmp_path: Path, written: dict) ->
         run_compare(f"runs={tmp_path}")
 
 
+@pytest.mark.slow
 def test_edited_scores_are_refused(tmp_path: Path, written: dict) -> None:
     """Breaks if a csv that was edited by hand is compared in silence."""
     write_run(tmp_path / "a")
@@ -138,6 +142,7 @@ def test_edited_scores_are_refused(tmp_path: Path, written: dict) -> None:
     assert not (tmp_path / "comparison").exists()
 
 
+@pytest.mark.slow
 def test_refusals_are_one_line(tmp_path: Path, written: dict) -> None:
     """Breaks if a mistake in the command or an unfinished run ends in a traceback."""
     write_run(tmp_path / "runs" / "a")
@@ -173,6 +178,7 @@ def settings_of(*overrides: tuple[str, ...]) -> list[dict]:
             for o in overrides]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_labels_are_what_differs() -> None:
     """Breaks if a row of the ablation cannot be told from another by its label."""
     sweep = ["{bias:rows}", "{bias:none}", "{differential:none}",
@@ -192,6 +198,7 @@ def test_labels_are_what_differs() -> None:
     assert rates == ["lr=0.1", "lr=0.01"]
 
 
+@pytest.mark.slow
 def test_circumstances_do_not_make_a_setting() -> None:
     """Breaks if where or on what a run ran makes it another setting."""
     one, other = settings_of(

@@ -94,6 +94,7 @@ def test_copies_are_found_and_nothing_else(phantoms: dict[str, Image], change: s
     assert min(pair.similarity for pair in pairs) > 0.7
 
 
+@pytest.mark.slow
 @given(
     patient=st.integers(0, 11),
     crop=st.tuples(*[st.floats(0, 0.05)] * 4),
@@ -199,6 +200,7 @@ def test_buckets_find_twins_in_less_than_quadratic_time() -> None:
     assert seconds[1] < 100 * seconds[0]
 
 
+@pytest.mark.slow
 def test_many_copies_of_one_image_stay_linear() -> None:
     """Breaks if a bucket of 500 equal signatures is compared pair by pair, or falls apart."""
     one = signature(thumbnail(simulate(0, 0).image))

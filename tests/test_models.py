@@ -46,6 +46,7 @@ def test_too_small_an_image_is_refused() -> None:
         small()(torch.randn(1, 3, 31, 64))
 
 
+@pytest.mark.slow
 def test_every_ablation_changes_the_output() -> None:
     """Breaks if a setting does not reach the network."""
     x = torch.randn(1, 3, 64, 96, dtype=torch.float64)

@@ -123,6 +123,7 @@ def test_index_of_a_dataset(
     assert {(0, 158, 115), (213, 94, 0)} <= colours  # outlines of both classes
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_files(busi_like: Path, tmp_path: Path) -> None:
     """Breaks if an index cannot be compared with that of another machine or day."""
     for out in ("one", "two", "two"):
@@ -189,6 +190,7 @@ def exported(root: Path, tmp_path: Path, *overrides: str, data: str = "busi") ->
     return folder
 
 
+@pytest.mark.slow
 def test_export_trains_on_the_same_tensors(
     busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +262,7 @@ def test_export_of_folds_and_pixel_sizes(tmp_path: Path) -> None:
     assert cases["x0"].pixel_size_mm is None  # pixels are no longer square
 
 
+@pytest.mark.slow
 def test_export_refuses(busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a copy is made of broken data, of vanished lesions, or over something else."""
     with pytest.raises(UserError, match="problems of busi to put right first"):

@@ -58,6 +58,7 @@ def test_same_seed_and_index_repeat_and_others_differ() -> None:
         assert other.image.shape != first.image.shape or (other.image != first.image).any()
 
 
+@pytest.mark.slow
 def test_contract_of_arrays() -> None:
     """Breaks if dtype, size, mask values or position leave the documented ranges."""
     for phantom in phantoms():
