@@ -63,6 +63,7 @@ def run_compare(*overrides: str) -> pandas.DataFrame:
     return compare(compose(*overrides, name="compare"))
 
 
+@pytest.mark.slow
 def test_ablation_with_seeds(tmp_path: Path, written: dict, capsys: pytest.CaptureFixture) -> None:
     """Breaks if seeds become rows, means or deviations are wrong, or the files differ."""
     for index, (bias, seed) in enumerate((b, s) for b in ("rows", "none", "raster") for s in "012"):
@@ -173,6 +174,7 @@ def settings_of(*overrides: tuple[str, ...]) -> list[dict]:
             for o in overrides]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_labels_are_what_differs() -> None:
     """Breaks if a row of the ablation cannot be told from another by its label."""
     sweep = ["{bias:rows}", "{bias:none}", "{differential:none}",

@@ -70,6 +70,7 @@ def evaluated(
     return summary, tables.read_scores(directory / "scores.csv")
 
 
+@pytest.mark.slow
 def test_overlaps_against_scikit_learn() -> None:
     """Breaks if a row's counts or overlaps differ from an independent implementation.
 
