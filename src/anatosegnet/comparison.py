@@ -181,8 +181,11 @@ def readable(table: DataFrame) -> DataFrame:
         title = SHORT.get(score, score)
         deviations = table[f"{score}_sd"].notna()
         head = f"{title} ± sd [95 % CI]" if deviations.any() else f"{title} [95 % CI]"
+        digits = digits_of(table[score])
         shown[head] = [
-            number(mean) + (f" ± {number(sd)}" if pandas.notna(sd) else "") + between(low, high)
+            number(mean, digits)
+            + (f" ± {number(sd, digits)}" if pandas.notna(sd) else "")
+            + between(low, high, digits)
             for mean, sd, low, high in zip(
                 *(table[f"{score}{end}"] for end in ("", "_sd", "_low", "_high")), strict=True
             )
@@ -190,18 +193,26 @@ def readable(table: DataFrame) -> DataFrame:
         if f"{score}_p" in table:
             ends = ("_difference", "_difference_low", "_difference_high")
             shown[f"difference in {title}"] = [
-                "baseline" if pandas.isna(mean) else f"{number(mean, True)}{between(low, high)}"
+                "baseline"
+                if pandas.isna(mean)
+                else number(mean, digits, "+") + between(low, high, digits)
                 for mean, low, high in zip(*(table[f"{score}{end}"] for end in ends), strict=True)
             ]
-            shown[f"p ({title})"] = [
+            shown[f"p ({title.split(' (')[0]})"] = [
                 "" if pandas.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
                 for p in table[f"{score}_p_holm"]
             ]
     return shown
 
 
+def without_differences(shown: DataFrame) -> DataFrame:
+    """The readable table without the columns that make it too wide to print."""
+    return shown[[column for column in shown if not column.startswith("difference")]]
+
+
 def latex(shown: DataFrame, said: Mapping[str, str]) -> str:
-    """The readable table for booktabs; the notes stand as comments above it."""
+    """The table for booktabs, as wide as a page; the notes stand as comments above it."""
+    shown = without_differences(shown)
     escaped = shown.rename(columns=escape).map(escape)
     layout = "ll" + "r" * (len(shown.columns) - 2)
     body = escaped.to_latex(index=False, escape=False, column_format=layout)
@@ -216,15 +227,22 @@ def escape(text: str) -> str:
     return "".join(marks.get(letter, letter) for letter in text)
 
 
-def number(value: float, sign: bool = False) -> str:
-    """Three digits behind the point below 10, else one."""
-    plus = "+" if sign else ""
-    return format(value, f"{plus}.3f" if abs(value) < 10 else f"{plus}.1f")
+def digits_of(values: Series) -> int:
+    """Digits behind the point: three for shares, two below 10 (mm), one for larger distances."""
+    largest = values.abs().max()
+    return 3 if largest <= 1 else 2 if largest < 10 else 1
 
 
-def between(low: float, high: float) -> str:
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A value with so many digits; ``sign="+"`` shows a plus."""
+    return format(value, f"{sign}.{digits}f")
+
+
+def between(low: float, high: float, digits: int) -> str:
     """`` [low, high]``, or nothing where there is no interval."""
-    return "" if pandas.isna(low) or pandas.isna(high) else f" [{number(low)}, {number(high)}]"
+    if pandas.isna(low) or pandas.isna(high):
+        return ""
+    return f" [{number(low, digits)}, {number(high, digits)}]"
 
 
 def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
@@ -236,8 +254,7 @@ def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
-    shown = readable(table)
-    shown = shown[[column for column in shown if not column.startswith("difference")]]
+    shown = without_differences(readable(table))
     printed = Table(*shown.columns, title="comparison", title_justify="left")
     printed.columns[0].min_width = max(len(name) for name in shown["setting"])
     for row in shown.to_numpy().tolist():

@@ -71,7 +71,7 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         if key.endswith("._target_") or not any(key.startswith(group) for group in classes)
     ]
     if not keys:
-        return [f"setting {index}" for index in range(len(settings))]
+        return [in_words(setting.get("model._target_", "setting")) for setting in settings]
     short = shorten(keys)
     usual = {
         key: Counter(repr(setting.get(key)) for setting in settings).most_common(1)[0][0]
