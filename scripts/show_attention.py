@@ -1,10 +1,11 @@
 """Draw where each head looks from one pixel, with the row, raster and no bias side by side.
 
-    python scripts/show_attention.py run=DIR image=FILE [at=x,y] [level=4] [output=attention.png]
+    python scripts/show_attention.py run=DIR image=FILE [at=x,y] [level=4] [size=EDGE] [output=FILE]
 
 The weights are the run's own; only the bias is exchanged, so the columns differ by it alone. The
-pixel, in the image's own coordinates, is the centre unless at=x,y says where. Brightness is a
-head's weight relative to its largest; the last row is the mean of the heads.
+pixel, in the image's own coordinates, is the centre unless at=x,y says where. The network sees the
+image at the run's size, or at size=EDGE (more tokens, finer maps). Brightness is a head's weight
+relative to its largest; the last column is the mean of the heads.
 """
 
 import sys
@@ -21,6 +22,7 @@ from matplotlib.axes import Axes
 
 from anatosegnet.config import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
+from anatosegnet.data.datamodule import two_sizes
 from anatosegnet.data.transforms import image_to_tensor, resize_image
 from anatosegnet.errors import UserError
 from anatosegnet.inference import Predictor
@@ -28,12 +30,12 @@ from anatosegnet.models import AnatomicalAttention, AnatoSegNet
 from anatosegnet.run import Run, replacing
 
 BIASES = ("rows", "raster", "none")
-USAGE = "run=DIR image=FILE [at=x,y] [level=4] [output=attention.png]"
+USAGE = "run=DIR image=FILE [at=x,y] [level=4] [size=EDGE] [output=attention.png]"
 
 
 def main() -> None:
     """Read the arguments, compute the maps, write the picture."""
-    settings = {"at": "", "level": "", "output": "attention.png"}
+    settings = {"at": "", "level": "", "size": "", "output": "attention.png"}
     for argument in sys.argv[1:]:
         key, _, value = argument.partition("=")
         if not value or key not in ("run", "image", *settings):
@@ -43,6 +45,10 @@ def main() -> None:
     if missing:
         raise UserError(f"{missing[0]}=… is missing; usage: {USAGE}")
     predictor = Predictor.from_run(Run.open(settings["run"]), "cpu")
+    if settings["size"]:
+        if not settings["size"].isdigit():
+            raise UserError(f"size={settings['size']} must be a whole number of pixels")
+        predictor.image_size = two_sizes(int(settings["size"]))
     model = predictor.model
     if not isinstance(model, AnatoSegNet) or not len(model.attentions):
         raise UserError(f"the network of {settings['run']} has no attention to show")
@@ -118,7 +124,7 @@ def draw(
     figure, axes = plt.subplots(
         len(maps),
         heads + 1,
-        figsize=(1.5 * (heads + 1), 1.5 * aspect * len(maps) + 0.75),
+        figsize=(1.7 * (heads + 1), 1.7 * aspect * len(maps) + 0.7),
         squeeze=False,
         layout="constrained",
     )
@@ -128,22 +134,24 @@ def draw(
             axis = axes[row][column]
             overlay(axis, image, pixel, panel)
             if row == 0:
-                axis.set_title(f"head {column + 1}" if column < heads else "mean", fontsize=8)
-        axes[row][0].set_ylabel(bias.replace(" (", "\n("), fontsize=8)
+                axis.set_title(f"head {column + 1}" if column < heads else "mean", fontsize=10)
+        axes[row][0].set_ylabel(bias.replace(" (", "\n("), fontsize=10)
     figure.suptitle(
-        f"Attention at level {level} from the marked pixel, by bias (same weights)", fontsize=9
+        f"Attention at level {level} from the marked pixel, by bias (same weights)", fontsize=12
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def overlay(axis: Axes, image: np.ndarray, pixel: tuple[int, int], weights: np.ndarray) -> None:
-    """The image in grey, the weights as light on it, the pixel as a cross."""
+    """The image dimmed, the weights as light on it, the pixel as a cross."""
     height, width = image.shape[:2]
     light = cv2.resize(weights / weights.max(), (width, height), interpolation=cv2.INTER_NEAREST)
-    axis.imshow(image, alpha=1)
-    axis.imshow(light, cmap="inferno", alpha=np.sqrt(light) * 0.8, vmin=0, vmax=1)
-    axis.plot(*pixel, "+", color="cyan", markersize=7, markeredgewidth=1.2)
+    axis.imshow(image // 2 + image // 8)  # dimmed, so that the light is seen
+    layer = np.ones((height, width, 4)) * (1.0, 0.72, 0.1, 1.0)
+    layer[..., 3] = 0.85 * np.sqrt(light)
+    axis.imshow(layer)
+    axis.plot(*pixel, "+", color="cyan", markersize=9, markeredgewidth=1.6)
     axis.set_xticks([])
     axis.set_yticks([])
 
