@@ -1,6 +1,7 @@
 """A headless Chromium for the tests of the reports (a pytest plugin)."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,13 @@ class Browser:
     def focused(self) -> str:
         """The label of the element that has the focus."""
         return str(self.run("document.activeElement.getAttribute('aria-label')"))
+
+    def comes_to_focus(self, label: str, seconds: float = 5.0) -> bool:
+        """Whether the element of that label has the focus; a closing dialog gives it back late."""
+        end = time.monotonic() + seconds
+        while self.focused() != label and time.monotonic() < end:
+            time.sleep(0.02)
+        return self.focused() == label
 
     def processor_time(self) -> float:
         """Seconds of processor time that the process of the page has spent."""

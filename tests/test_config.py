@@ -1,8 +1,8 @@
 """Every YAML composes and builds; mistakes end in one line."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import hydra
@@ -162,12 +162,17 @@ def test_mistakes_end_in_one_line(
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "evaluate", "compare", "predict", "prepare"])
 def test_help_is_quick(verb: str) -> None:
-    """Breaks if a heavy import moves to the top of a program."""
+    """Breaks if a heavy import moves to the top of a program.
+
+    Processor time is what an idle machine would make the user wait; other work does not count.
+    """
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         result = command("--help", verb=verb)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        user = after.children_user - before.children_user
+        seconds.append(user + after.children_system - before.children_system)
         assert "python -m anatosegnet.train" in result.stdout
     assert min(seconds) < 2
 

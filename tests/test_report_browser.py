@@ -177,7 +177,7 @@ def test_enlarging_by_mouse(report: Path, rows: list[dict[str, str]], browser: B
     assert browser.find("#enlarged-title").text == names[1]
     browser.click("#close")
     assert not browser.find("#enlarged").is_displayed()
-    assert browser.focused() == f"Enlarge {names[1]}"
+    assert browser.comes_to_focus(f"Enlarge {names[1]}")
 
 
 def test_everything_works_by_keyboard(report: Path, browser: Browser) -> None:
@@ -190,7 +190,7 @@ def test_everything_works_by_keyboard(report: Path, browser: Browser) -> None:
     assert browser.run("document.activeElement.className") == "skip"
     browser.run("document.querySelector('#cases-table .thumbs').focus()")
     browser.press("ARROW_DOWN", "j", "k")
-    assert browser.focused() == f"Enlarge {names[1]}"
+    assert browser.comes_to_focus(f"Enlarge {names[1]}")
     browser.press("ENTER")
     title = browser.find("#enlarged-title")
     assert title.text == names[1]
@@ -201,7 +201,7 @@ def test_everything_works_by_keyboard(report: Path, browser: Browser) -> None:
     assert title.text == names[-1]  # the end of those shown
     browser.press("ESCAPE")
     assert not browser.find("#enlarged").is_displayed()
-    assert browser.focused() == f"Enlarge {names[-1]}"
+    assert browser.comes_to_focus(f"Enlarge {names[-1]}")
 
 
 def test_points_tell_and_open_their_case(
