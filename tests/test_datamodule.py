@@ -88,7 +88,10 @@ def test_real_busi_is_read_and_split(real_data: Path) -> None:
     data = busi(real_data, split=FilesSplit(*lists), image_size=32)
     data.setup()
     assert count_labels(data.cases.values()) == "647 cases (437 benign, 210 malignant)"
-    assert [len(data.dataset(part)) for part in ("train", "val", "test")] == [407, 45, 195]
+    assert [len(data.dataset(part)) for part in ("train", "val", "test")] == [408, 44, 195]
+    assert data.leakage is not None
+    assert data.leakage.val == ()  # the tenth is held out by group
+    assert data.leakage.text.startswith("45 of 195 test images have a near-duplicate")
 
 
 def test_folder_classes_and_normal(folder_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from anatosegnet.data.case import Case
 from anatosegnet.data.split import (
     FilesSplit,
     HoldoutSplit,
+    KFoldSplit,
+    OfficialSplit,
     RecordedSplit,
     ReleasedSplit,
     Split,
     Splitter,
 )
+from anatosegnet.data.stratify import grouped_parts
 from anatosegnet.errors import UserError
 
 
@@ -243,3 +247,178 @@ def test_damaged_record(tmp_path: Path, content: bytes | None) -> None:
         path.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read as a split"):
         RecordedSplit(path)(TEN)
+
+
+@st.composite
+def grouped_cases(draw: st.DrawFn, mixed: bool = False) -> list[Case]:
+    """Up to 60 cases in groups of 1 to 5; a group has one class, or where mixed up to three."""
+    cases = []
+    for group in range(draw(st.integers(3, 24))):
+        label = draw(st.sampled_from(["benign", "malignant", "normal"]))
+        for _ in range(draw(st.integers(1, 5))):
+            if mixed:
+                label = draw(st.sampled_from(["benign", "malignant", "normal"]))
+            cases.append(Case(f"c{len(cases)}", label=label, group=f"g{group}"))
+    return cases
+
+
+def largest_group(cases: Iterable[Case]) -> int:
+    """Cases in the largest group."""
+    return max(Counter(case.group for case in cases).values())
+
+
+def group_of(cases: Iterable[Case]) -> dict[str, str]:
+    """Group by name."""
+    return {case.name: case.group for case in cases}
+
+
+@given(
+    cases=st.one_of(grouped_cases(), grouped_cases(mixed=True)),
+    shares=st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=100, derandomize=True)
+def test_no_group_crosses_and_no_case_is_lost(
+    cases: list[Case], shares: tuple[int, int, int], seed: int
+) -> None:
+    """Breaks if a patient or a picture lies on two sides, for any groups, shares and seed."""
+    parts = grouped_parts(cases, [share / sum(shares) for share in shares], seed)
+    assert sorted(name for part in parts for name in part) == sorted(c.name for c in cases)
+    group = group_of(cases)
+    sides = [{group[name] for name in part} for part in parts]
+    assert sum(map(len, sides)) == len(set(group.values()))
+
+
+@given(
+    cases=grouped_cases(),
+    shares=st.tuples(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9)),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=100, derandomize=True)
+def test_classes_are_off_by_less_than_a_group(
+    cases: list[Case], shares: tuple[int, int, int], seed: int
+) -> None:
+    """Breaks if grouping costs the stratification: a class' share is off by more than a group."""
+    fractions = [share / sum(shares) for share in shares]
+    label = {case.name: case.label for case in cases}
+    totals = Counter(label.values())
+    for part, fraction in zip(grouped_parts(cases, fractions, seed), fractions, strict=True):
+        counts = Counter(label[name] for name in part)
+        for kind, total in totals.items():
+            largest = largest_group(case for case in cases if case.label == kind)
+            assert abs(counts[kind] - fraction * total) <= largest + 1e-6
+
+
+@given(cases=grouped_cases(mixed=True), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=100, derandomize=True)
+def test_pure_groups_make_up_for_mixed_ones(cases: list[Case], seed: int) -> None:
+    """Breaks if groups of several classes push the classes apart though others could level them."""
+    everything = cases + make_cases(benign=60, malignant=60, normal=60)
+    label = {case.name: case.label for case in everything}
+    totals = Counter(label.values())
+    for part in grouped_parts(everything, (0.5, 0.5), seed):
+        counts = Counter(label[name] for name in part)
+        for kind, total in totals.items():
+            assert abs(counts[kind] - 0.5 * total) <= largest_group(cases)
+
+
+@given(
+    cases=st.one_of(grouped_cases(), grouped_cases(mixed=True)),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_every_case_is_tested_once_over_the_folds(cases: list[Case], folds: int, seed: int) -> None:
+    """Breaks if a case is tested twice or never, or trains in the fold that tests it."""
+    group, tested = group_of(cases), []
+    for fold in range(folds):
+        split = KFoldSplit(folds, fold, seed=seed)(cases)
+        parts = (split.train, split.val, split.test)
+        assert sorted(name for part in parts for name in part) == sorted(group)
+        sides = [{group[name] for name in part} for part in parts]
+        assert sum(map(len, sides)) == len(set(group.values()))
+        tested += split.test
+    assert sorted(tested) == sorted(group)
+
+
+@given(data=st.data(), cases=grouped_cases(mixed=True))
+@settings(deadline=None, max_examples=40, derandomize=True)
+def test_grouped_splits_do_not_depend_on_the_order(data: st.DataObject, cases: list[Case]) -> None:
+    """Breaks if the order of the cases decides where a group goes."""
+    folds = [replace(case, fold=int(case.group[1:]) % 3) for case in cases]
+    order = data.draw(st.permutations(folds))
+    for splitter in (HoldoutSplit(seed=1), KFoldSplit(3, 1), OfficialSplit(1)):
+        assert splitter(order) == splitter(folds)
+
+
+def test_golden_folds() -> None:
+    """Breaks if another machine, Python or version deals the folds otherwise."""
+    cases = [replace(case, group="twins" if case.name[-2] == "1" else "") for case in TEN]
+    split = KFoldSplit(folds=3, fold=1)(cases)
+    assert split.test == ("benign (1)", "benign (2)", "malignant (1)", "malignant (2)")
+    assert split.description == (
+        "fold 1 of 3 (from 0), stratified by class, 1 group kept together, seed 0, "
+        "val 10 % of the rest"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"folds": 1}, r"split\.folds=1"),
+        ({"fold": 5}, r"split\.fold=5 must be 0 to 4"),
+        ({"fold": -1}, r"split\.fold=-1"),
+        ({"val": 0}, r"split\.val=0"),
+        ({"val": 1.5}, r"split\.val=1\.5"),
+    ],
+)
+def test_bad_folds_are_refused(setting: dict, message: str) -> None:
+    """Breaks if a fold that does not exist gives an empty test part, or the last one."""
+    with pytest.raises(UserError, match=message):
+        KFoldSplit(**setting)
+
+
+def test_official_folds() -> None:
+    """Breaks if the dataset's folds are not followed, or patients cross the validation part."""
+    cases = [
+        Case(f"p{n // 3} image {n}", label="benign", group=f"p{n // 3}", fold=n // 15)
+        for n in range(45)
+    ]
+    for fold in range(3):
+        split = OfficialSplit(fold)(cases)
+        assert set(split.test) == {case.name for case in cases if case.fold == fold}
+        assert not {name.split()[0] for name in split.train} & {n.split()[0] for n in split.val}
+        assert sizes(split) == [27, 3, 15]
+    with pytest.raises(UserError, match=r"split\.fold=3 is none of the official folds: 0, 1, 2"):
+        OfficialSplit(3)(cases)
+    with pytest.raises(UserError, match="no official folds; use split=holdout or split=kfold"):
+        OfficialSplit()(TEN)
+    with pytest.raises(UserError, match=r"1 cases have no official fold: p0 image 0"):
+        OfficialSplit()([replace(cases[0], fold=None), *cases[1:]])
+
+
+def test_files_hold_out_whole_groups(tmp_path: Path) -> None:
+    """Breaks if the tenth that chooses the epoch has twins in what is left of training."""
+    cases = [replace(case, group=f"g{n // 2}") for n, case in enumerate(make_cases(benign=40))]
+    names, group = [case.name for case in cases], group_of(cases)
+    parts = (names[:30], names[30:])
+    lists = [write_list(tmp_path / f"{n}.txt", part) for n, part in enumerate(parts)]
+    split = FilesSplit(*lists)(cases)
+    assert len(split.val) in (2, 4)
+    assert not {group[name] for name in split.train} & {group[name] for name in split.val}
+
+
+def test_released_protocol_is_not_grouped() -> None:
+    """Breaks if the authors' protocol is silently improved: then it reproduces nothing."""
+    grouped = [replace(case, group="one") for case in TEN]
+    assert ReleasedSplit()(grouped) == ReleasedSplit()(TEN)
+
+
+def test_fingerprint() -> None:
+    """Breaks if it ignores a moved case, depends on order or wording, or differs by machine."""
+    # printf 'test,d\ntrain,a\ntrain,b\nval,c' | sha256sum
+    split = Split(("a", "b"), ("c",), ("d",), "x")
+    assert split.fingerprint == "3ed58f1c7972"
+    assert Split(("b", "a"), ("c",), ("d",), "y").fingerprint == split.fingerprint
+    assert Split(("a", "c"), ("b",), ("d",), "x").fingerprint != split.fingerprint
+    assert Split(("a", "b"), ("c",), ("d", "c"), "x").fingerprint != split.fingerprint

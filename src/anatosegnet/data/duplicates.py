@@ -12,8 +12,8 @@ Three steps, none of which compares all pairs of pixels:
    half of the picture agrees at least so well. Brightness, contrast and gain change no
    correlation, and a burned-in mark spoils a few tiles only.
 
-Copies score above 0.9, neighbouring frames of one sweep 0.55 to 0.95, different patients at most
-0.53 (measured on BUSI and BrEaST; see docs/leakage.md).
+Copies score above 0.95, neighbouring frames of one sweep 0.5 to 0.95, different lesions at most
+0.53 (BUSI and BrEaST, looked at pair by pair; see docs/leakage.md).
 """
 
 import csv
@@ -28,7 +28,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-THRESHOLD = 0.6  # median correlation of the tiles
+THRESHOLD = 0.6  # median correlation of the tiles; the pairs around it: docs/leakage.md
 SIZE = 96  # edge of a thumbnail, pixels
 TILES = 8  # tiles along an edge
 REGISTERED = 64  # edge at which thumbnails are registered, pixels
@@ -146,7 +146,7 @@ def similar_signatures(signatures: np.ndarray, least: float = LEAST_COSINE) -> n
 
     Each table sorts the signatures by a key, the sides of 32 hyperplanes on which they lie. The
     key's first bits are the bucket, of about 16 signatures; so a table costs n log n, and a pair
-    of cosine 0.9 is missed by all tables once in 10,000 times at n = 100,000.
+    of cosine 0.9 is missed by all tables less than once in 1,000 times at n = 100,000.
 
     Args:
         signatures: (N, D) float32 of length 1 or 0.

@@ -7,11 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
+from anatosegnet.data.stratify import grouped_parts, shuffled
 from anatosegnet.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -170,7 +170,7 @@ class ReleasedSplit:
 
     def __call__(self, cases: Sequence[Case]) -> Split:
         """Split the cases."""
-        order = _shuffled((case.name for case in cases), self.seed)
+        order = shuffled((case.name for case in cases), self.seed)
         count = int(0.8 * len(order))
         rest = tuple(order[count:])
         return Split(tuple(order[:count]), rest, rest, f"released 80/20, seed {self.seed}")
@@ -250,51 +250,6 @@ class RecordedSplit:
         return rows
 
 
-def grouped_parts(
-    cases: Iterable[Case], fractions: Sequence[float], seed: int
-) -> list[tuple[str, ...]]:
-    """Cut the cases by the fractions; no group is cut, no case is lost.
-
-    Groups are cut in the order of a hash of seed and group, class by class, at the border between
-    two groups that is nearest to the fraction; so a part's share of a class is off by no more than
-    the size of that class' largest group. Groups of several classes are cut first, and the groups
-    of one class then fill up what each part lacks.
-
-    Returns:
-        One tuple of sorted names per fraction.
-    """
-    groups: dict[str, list[Case]] = {}
-    totals: Counter[str] = Counter()
-    for case in cases:
-        groups.setdefault(case.group or case.name, []).append(case)
-        totals[case.label] += 1
-    strata: dict[tuple[str, ...], list[str]] = {}
-    for group, members in groups.items():
-        strata.setdefault(tuple(sorted({case.label for case in members})), []).append(group)
-    parts: list[list[Case]] = [[] for _ in fractions]
-    for labels in sorted(strata, key=lambda labels: (-len(labels), labels)):
-        size = sum(len(groups[group]) for group in strata[labels])
-        wanted = [fraction * size for fraction in fractions]
-        if len(labels) == 1:
-            placed = [sum(case.label == labels[0] for case in part) for part in parts]
-            shares = (fraction * totals[labels[0]] for fraction in fractions)
-            lacks = [max(share - there, 0.0) for share, there in zip(shares, placed, strict=True)]
-            wanted = [lack * size / max(sum(lacks), 1e-9) for lack in lacks]
-        order = _shuffled(strata[labels], seed)
-        ends = list(accumulate((len(groups[group]) for group in order), initial=0))
-        start = 0
-        for part, border in zip(parts, accumulate(wanted), strict=True):
-            end = _nearest(ends, border, start)
-            part.extend(case for group in order[start:end] for case in groups[group])
-            start = end
-    return [tuple(sorted(case.name for case in part)) for part in parts]
-
-
-def _nearest(ends: Sequence[int], border: float, start: int) -> int:
-    """Index from ``start`` on whose end is nearest to the border; a tie goes to the even one."""
-    return min(range(start, len(ends)), key=lambda k: (round(abs(ends[k] - border), 6), k % 2, k))
-
-
 def _hold_out(
     cases: Iterable[Case], test: Iterable[str], share: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -308,7 +263,7 @@ def _hold_out(
 def _how(cases: Iterable[Case], seed: int) -> str:
     sizes = Counter(case.group for case in cases if case.group)
     several = sum(size > 1 for size in sizes.values())
-    kept = f", {several} groups kept together" if several else ""
+    kept = f", {several} group{'s' * (several > 1)} kept together" if several else ""
     return f"stratified by class{kept}, seed {seed}"
 
 
@@ -316,10 +271,6 @@ def _share(val: float) -> float:
     if not 0 < val < 1:
         raise UserError(f"split.val={val} must be a share between 0 and 1")
     return val
-
-
-def _shuffled(names: Iterable[str], seed: int) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
 
 
 def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
