@@ -11,6 +11,7 @@ image in every epoch with PIL, in as many workers. Both are warm; they take turn
 
 import argparse
 import csv
+import itertools
 import json
 import multiprocessing
 import os
@@ -262,13 +263,19 @@ def cpu_seconds() -> float:
 
 
 def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str, Any]]:
-    """Memory of the training process and its workers over an epoch, by number of cases."""
+    """Memory of the training process and its workers, by number of cases; batches as many.
+
+    What is measured is loading, up to the uint8 batch. The float batches made of it come from
+    PyTorch's allocator, whose hoard depends on sizes and history, not on the number of cases.
+    """
     print("\n   cases   their pixels   memory of all processes at most (resident sizes added up)")
     rows = []
     for count in counts:
         context = multiprocessing.get_context("spawn")  # a process of its own, with nothing in it
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=measure_memory, args=(sender, count, workers, cache))
+        process = context.Process(
+            target=measure_memory, args=(sender, count, max(counts), workers, cache)
+        )
         process.start()
         row = json.loads(receiver.recv())
         process.join()
@@ -280,16 +287,17 @@ def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str
     return rows
 
 
-def measure_memory(sender: Any, count: int, workers: int, cache: str) -> None:
-    """Run one epoch over synthetic cases and send the memory it took."""
+def measure_memory(sender: Any, count: int, images: int, workers: int, cache: str) -> None:
+    """Load so many images of synthetic cases, over and over, and send the memory it took."""
     split = HoldoutSplit((1 - 2 / 500, 1 / 500, 1 / 500))
     settings = {"split": split, "cache": "disk", "cache_dir": cache, "num_workers": workers}
     Synthetic(count, **settings).setup()  # writes the cache
     data = Synthetic(count, **settings)
     data.setup()  # reads it, as every run but the first
     sizes = []
-    for number, batch in enumerate(data.train_dataloader()):
-        data.on_after_batch_transfer(batch)
+    loader = data.train_dataloader()
+    batches = (batch for _ in itertools.repeat(None) for batch in loader)
+    for number, _ in enumerate(itertools.islice(batches, images // data.batch_size)):
         if number % 30 == 29:
             sizes.append(memory_mb())
     pss, rss = (max(size) for size in zip(*sizes, strict=True))
