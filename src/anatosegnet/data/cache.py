@@ -55,7 +55,7 @@ def hash_of_file(path: Path) -> str:
 
 
 def hash_of_code(*parts: Any) -> str:
-    """Hash of the source of modules and functions, and of the libraries they read and resize with."""
+    """Hash of the source of modules and functions, and of the libraries they read with."""
     try:
         sources = [inspect.getsource(part) for part in parts]
     except (OSError, TypeError):  # a build without sources
