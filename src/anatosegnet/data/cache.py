@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import filelock
 import numpy as np
+import PIL
 
 from anatosegnet.data.records import (
     WORKING,
@@ -54,14 +55,15 @@ def hash_of_file(path: Path) -> str:
 
 
 def hash_of_code(*parts: Any) -> str:
-    """Hash of the source of modules and functions, and of the libraries they resize with."""
+    """Hash of the source of modules and functions, and of the libraries they read with."""
     try:
         sources = [inspect.getsource(part) for part in parts]
     except (OSError, TypeError):  # a build without sources
         from importlib.metadata import version
 
         sources = [version("anatosegnet")]
-    return hash_of(FORMAT, cv2.__version__, np.__version__, *sources)
+    libraries = (cv2.__version__, np.__version__, PIL.__version__)
+    return hash_of(FORMAT, *libraries, *sources)
 
 
 class CaseCache:
