@@ -1,6 +1,7 @@
 """Speed and memory of anatomical attention beside a straightforward implementation of it.
 
     python scripts/bench_attention.py [--output bench_attention.csv] [--repeats 7] [--quick]
+                                      [--only attention|memory|network]
 
 The baseline projects the features and their two differences one after the other and writes the
 three N×N score matrices and the bias matrix out, as the formula reads. Both run in this process,
@@ -15,7 +16,6 @@ import csv
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -75,14 +75,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench_attention.csv"))
     parser.add_argument("--repeats", type=int, default=7, help="timed pairs of each case")
     parser.add_argument("--quick", action="store_true", help="small maps, to try the script")
+    parser.add_argument("--only", choices=("attention", "memory", "network"))
     parser.add_argument("--memory-case", help=argparse.SUPPRESS)  # a process of its own
     arguments = parser.parse_args()
     if arguments.memory_case:
         print(json.dumps(peak_memory(**json.loads(arguments.memory_case))))
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = attention_speed(device, arguments) + memory(device, arguments)
-    rows += network_speed(device, arguments)
+    parts = {"attention": attention_speed, "memory": memory, "network": network_speed}
+    chosen = [arguments.only] if arguments.only else list(parts)
+    rows = [row for part in chosen for row in parts[part](device, arguments)]
     with arguments.output.open("w", newline="", encoding="utf-8") as file:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -278,9 +280,17 @@ def peak_memory(name: str, edge: int, device: str) -> float:
         torch.cuda.reset_peak_memory_stats()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = resident("VmRSS")
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """Megabytes of this process that lie in memory: now (VmRSS), or at the peak (VmHWM)."""
+    # not getrusage: its peak remembers the process that started this one
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 def show(title: str, rows: list[dict[str, Any]]) -> None:
