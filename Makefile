@@ -26,6 +26,7 @@ demo: .venv/installed  ## train on built-in data (CPU, minutes), test, draw over
 	$(BIN)/python -m anatosegnet.train experiment=demo run_dir=$$run && \
 	$(BIN)/python -m anatosegnet.evaluate run=$$run && \
 	echo && echo "overlays  $$run/evaluation/phantom/overlays" && \
+	echo "report    $$run/evaluation/phantom/report.html" && \
 	echo "summary   $$run/summary.json" && \
 	$(BIN)/python -c "import json, sys; print(f\"test IoU  {json.load(open(sys.argv[1]))['test/iou']:.3f}\")" $$run/summary.json
 
