@@ -101,8 +101,14 @@ def machine(device: str) -> str:
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     processor = names[0].split(":")[1].strip() if names else platform.processor()
-    bf16 = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
-    return f"{processor}, {os.cpu_count()} cores, {'with' if bf16 else 'without'} bf16 instructions"
+    bf16 = "with" if has_bf16(device) else "without"
+    return f"{processor}, {os.cpu_count()} cores, {bf16} bf16 instructions"
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bf16 is computed and not emulated, which would take minutes and tell nothing."""
+    flags = Path("/proc/cpuinfo").read_text() if device == "cpu" else ""
+    return device == "cuda" or "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def attention_speed(device: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -158,8 +164,9 @@ def network_speed(device: str, arguments: argparse.Namespace) -> list[dict[str, 
         "straightforward, contiguous": training_step(network(False, False), x, "float32"),
         "+ channels_last": training_step(network(False, True), nhwc, "float32"),
         "+ our attention": training_step(network(True, True), nhwc, "float32"),
-        "+ bf16": training_step(network(True, True), nhwc, "bf16"),
     }
+    if has_bf16(device):
+        steps["+ bf16"] = training_step(network(True, True), nhwc, "bf16")
     if device == "cuda":
         steps["+ compiled"] = training_step(torch.compile(network(True, True)), nhwc, "bf16")
     case = f"AnatoSegNet {encoder}, {batch}×3×{edge}×{edge}"
