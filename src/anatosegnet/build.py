@@ -1,11 +1,12 @@
 """The objects of a run from its config: data, network, trainer."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning
+import torch
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.split import RecordedSplit, Split
@@ -36,6 +37,8 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
         instantiate(config, "loss"),
         instantiate(config, "optimizer"),
         instantiate(config, "scheduler") if config.scheduler else None,
+        seed=config.seed,
+        channels_last=config.get("channels_last", True),
     )
     try:
         module.configure_optimizers()  # now, not after the run has begun to write
@@ -44,22 +47,24 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
     return module
 
 
-def build_trainer(
-    config: DictConfig, module: SegmentationModule, run: Run, resume: bool = False
-) -> lightning.Trainer:
+def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> lightning.Trainer:
     """The trainer with its callbacks and loggers."""
     callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
-    earlier = run.metrics_path.read_text() if resume and run.metrics_path.exists() else None
     loggers = [instantiate(config.logger, key) for key in named(config.logger)]
-    trainer = instantiate(config, "trainer", callbacks=callbacks, logger=loggers or False)
+    trainer = instantiate(
+        config,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[SafeCheckpointIO(run)],
+        deterministic=bool(config.get("deterministic")),
+    )
+    if config.get("compile"):
+        module.model.compile()
     if trainer.is_global_zero:
         settings = OmegaConf.to_container(config, resolve=True)
         for logger in loggers:
-            if type(logger).__name__ == "CSVLogger":  # config.yaml says it; metrics go on
-                if earlier is not None:
-                    continue_metrics(logger, run, earlier)
-            else:
-                logger.log_hyperparams(settings)
+            logger.log_hyperparams(settings)
     return trainer
 
 
@@ -68,11 +73,25 @@ def named(group: DictConfig | None) -> list[str]:
     return [str(key) for key, value in (group or {}).items() if value is not None]
 
 
-def continue_metrics(logger: Any, run: Run, earlier: str) -> None:
-    """Put the rows of the finished epochs back, which Lightning's csv logger deletes."""
-    _ = logger.experiment
-    run.metrics_path.write_text(earlier)
-    logger.experiment.metrics_keys = earlier.splitlines()[0].split(",")
+def settle_precision(config: DictConfig) -> None:
+    """Put the precision of this machine's device in the place of ``trainer.precision=auto``.
+
+    bf16 where the device computes in it, else 16-bit floats on a GPU and 32 on a CPU.
+    """
+    if config.trainer.get("precision") != "auto":
+        return
+    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu:
+        settled = "bf16-mixed" if cpu_has_bf16() else "32-true"
+    else:
+        settled = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
+    config.trainer.precision = settled
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU has matrix instructions in bf16, and does not emulate them."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def selection(config: DictConfig, split: Split) -> str:

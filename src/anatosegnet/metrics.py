@@ -6,6 +6,8 @@ overlap is 1; where one of them is, it is 0. Nothing is NaN, nothing is dropped.
 scored in `surface`, whole lesions in `lesions`, probabilities in `calibration`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -115,10 +117,11 @@ class PixelCounts(Metric):
         super().__init__()
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
-    def update(self, logits: Tensor, mask: Tensor, index: Tensor) -> None:
-        """Add a batch: logits (B, K, H, W), mask (B, H, W), index (B,) of the cases."""
+    def update(self, logits: Tensor, mask: Tensor, index: Sequence[int]) -> None:
+        """Add a batch: logits (B, K, H, W), mask (B, H, W), and the B indices of the cases."""
         counts = count_pixels(lesion_probability(logits) > 0.5, mask > 0)
-        self.rows.append(torch.cat([index.to(counts.device)[:, None], counts], dim=1))
+        cases = torch.tensor(index, device=counts.device)
+        self.rows.append(torch.cat([cases[:, None], counts], dim=1))
 
     def compute(self) -> Tensor:
         """(N, 4) int64, a row per case in order of its index; a repeated case counts once."""

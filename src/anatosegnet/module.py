@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from anatosegnet.metrics import PixelCounts, count_pixels, lesion_probability, overlap_scores
+from anatosegnet.metrics import (
+    BENCHMARK_BATCH,
+    PixelCounts,
+    count_pixels,
+    lesion_probability,
+    overlap_scores,
+    pooled_scores,
+)
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -20,12 +27,17 @@ class SegmentationModule(lightning.LightningModule):
 
     Logs ``train/loss``, ``train/iou``, ``train/lr``, ``val/loss``, ``val/iou``, ``val/dice`` and
     the same for ``test``: IoU and Dice per image at the network's size, averaged over images.
+    ``iou_pooled`` is of the pixels of all images together, ``iou_batch_pooled`` the same inside
+    batches of 8, averaged (the public benchmark's convention). ``train/iou`` is of every n-th
+    batch, n = ``trainer.log_every_n_steps``.
 
     Args:
         model: (B, C, H, W) images -> (B, K, H, W) logits, K ≥ 2, class 0 is background.
         loss: (logits, mask (B, H, W) int64) -> scalar.
         optimizer: Takes the parameters.
         scheduler: Takes the optimizer; stepped every epoch.
+        seed: Of what the network draws, such as dropout.
+        channels_last: Memory format of network and images.
     """
 
     def __init__(
@@ -34,19 +46,32 @@ class SegmentationModule(lightning.LightningModule):
         loss: nn.Module,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        seed: int = 0,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
-        # same numbers, faster convolutions on CPUs and GPUs alike
-        self.model = model.to(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.seed = seed
         self.val_counts = PixelCounts()
         self.test_counts = PixelCounts()
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) -> float32 logits (B, K, H, W)."""
-        return self.model(image.contiguous(memory_format=torch.channels_last)).float()
+        return self.model(image.contiguous(memory_format=self.memory_format)).float()
+
+    def on_train_epoch_start(self) -> None:
+        """Log the epoch's learning rate and seed the epoch.
+
+        What is drawn in an epoch depends on the seed, the epoch and the process alone, so an
+        epoch that is replayed after a crash is the same again.
+        """
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        numbers = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        lightning.seed_everything(int(numbers.generate_state(1)[0]), verbose=False)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch."""
@@ -56,16 +81,9 @@ class SegmentationModule(lightning.LightningModule):
         size = len(logits)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
-        prediction = lesion_probability(logits.detach()) > 0.5
-        hits, false_alarms, misses = count_pixels(prediction, batch["mask"] > 0).float().unbind(1)
-        union = hits + false_alarms + misses
-        iou = torch.where(union > 0, hits / union.clamp(min=1), 1.0).mean()
-        self.log("train/iou", iou, batch_size=size, **epoch_mean)
+        if batch_index % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/iou", mean_iou(logits, batch["mask"]), batch_size=size, **epoch_mean)
         return loss
-
-    def on_train_epoch_start(self) -> None:
-        """Log the epoch's learning rate."""
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a validation batch."""
@@ -90,10 +108,10 @@ class SegmentationModule(lightning.LightningModule):
         self._log_scores("test", self.test_counts)
 
     def _log_scores(self, part: str, counts: PixelCounts) -> None:
-        for score, values in self.scores(counts).items():
-            if score in ("iou", "dice"):
-                mean = float(values.mean())
-                self.log(f"{part}/{score}", mean, prog_bar=score == "iou", sync_dist=True)
+        scores = self.scores(counts)
+        means = {name: float(scores[name].mean()) for name in ("iou", "dice")}
+        for name, value in {**means, **self.pooled(counts)}.items():
+            self.log(f"{part}/{name}", value, prog_bar=name == "iou", sync_dist=True)
         if part == "val":
             counts.reset()
 
@@ -102,9 +120,26 @@ class SegmentationModule(lightning.LightningModule):
         """Per-image scores, each (N,), in order of the cases."""
         return overlap_scores(counts.compute().cpu().numpy()[:, 1:])
 
+    @staticmethod
+    def pooled(counts: PixelCounts) -> dict[str, float]:
+        """IoU of pooled pixels: ``iou_pooled`` of all images, ``iou_batch_pooled`` in eights."""
+        pixels = counts.compute().cpu().numpy()[:, 1:]
+        return {
+            "iou_pooled": pooled_scores(pixels)["iou"],
+            "iou_batch_pooled": pooled_scores(pixels, BENCHMARK_BATCH)["iou"],
+        }
+
     def configure_optimizers(self) -> Any:
         """The optimizer over all parameters, and the scheduler stepped every epoch."""
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+
+def mean_iou(logits: Tensor, mask: Tensor) -> Tensor:
+    """IoU per image, averaged over a batch, on its device: (B, K, H, W), (B, H, W) -> scalar."""
+    prediction = lesion_probability(logits.detach()) > 0.5
+    hits, false_alarms, misses = count_pixels(prediction, mask > 0).float().unbind(1)
+    union = hits + false_alarms + misses
+    return torch.where(union > 0, hits / union.clamp(min=1), 1.0).mean()

@@ -1,7 +1,8 @@
 """A run directory: what is in it, written once, read everywhere.
 
 ``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``duplicates.csv``, ``metrics.csv``,
-``checkpoints/best.ckpt`` (weights of the best epoch) and ``checkpoints/last.ckpt`` (to go on).
+``checkpoints/best.ckpt`` (weights of the best epoch), ``checkpoints/last.ckpt`` (to go on) and
+``checkpoints/previous.ckpt`` (the one before).
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,6 +45,7 @@ class Run:
         self.metrics_path = self.directory / "metrics.csv"
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
+        self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
 
     @classmethod
     def open(cls, directory: str | Path | None, usage: str = "run=DIR") -> "Run":
@@ -50,7 +53,7 @@ class Run:
         if directory is None:
             raise UserError(f"say which run: {usage}, a directory that training wrote")
         run = cls(directory)
-        if not run.config_path.is_file():
+        if not run.exists:
             raise UserError(f"{directory} is no run directory: it has no config.yaml")
         return run
 
@@ -61,6 +64,32 @@ class Run:
                 f"{self.directory} already holds a run; give another run_dir=DIR, or go on with "
                 f"it: resume={self.directory}"
             )
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run began here: its config was written."""
+        return self.config_path.is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this directory; a kill opens it again.
+
+        Raises:
+            UserError: Another process trains here.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"{self.directory} is being trained by another process") from error
+        try:
+            yield
+        finally:
+            lock.release()
+            with suppress(OSError):
+                (self.directory / ".lock").unlink()
+                self.directory.rmdir()  # where nothing came of it, it is empty
 
     @property
     def config(self) -> DictConfig:

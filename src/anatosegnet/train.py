@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import socket
 import sys
 import time
 import warnings
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from anatosegnet.config import verb
-from anatosegnet.errors import UserError
 from anatosegnet.run import Run, environment
+from anatosegnet.starting import is_first_process, open_run
 
 if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
@@ -36,34 +37,6 @@ def main(config: DictConfig) -> None:
         remove_if_empty(output)
 
 
-def open_run(config: DictConfig, output: Path) -> tuple[DictConfig, Run]:
-    """The config and directory of this run: a new one, or the one to go on with."""
-    hydra = HydraConfig.get()
-    processes = config.trainer.get("devices", 1)
-    if hydra.mode == RunMode.MULTIRUN and processes not in (1, "1", "auto"):
-        raise UserError(
-            f"trainer.devices={processes} does not go with -m: its processes would replay the "
-            "sweep; start one command per run, or use trainer.devices=1"
-        )
-    if config.resume is None:
-        run = Run(output)
-        if is_first_process():
-            run.require_new()
-        with open_dict(config):
-            config.run_dir = str(output)
-        return config, run
-    run = Run.open(config.resume, usage="resume=DIR")
-    if not run.last_path.is_file():
-        raise UserError(f"{run.directory} has no {run.last_path.name}: no epoch was finished")
-    resumed = run.config
-    for override in hydra.overrides.task:  # such as trainer.max_epochs=100
-        key = override.split("=")[0].lstrip("+~")
-        if key != "resume" and OmegaConf.select(resumed, key) is not None:
-            OmegaConf.update(resumed, key, OmegaConf.select(config, key))
-    resumed.run_dir, resumed.resume = str(run.directory), str(run.directory)
-    return resumed, run
-
-
 def train(config: DictConfig, run: Run) -> dict[str, Any]:
     """Fit and test as the config says.
 
@@ -75,54 +48,92 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
         What was written to ``summary.json``.
 
     Raises:
-        UserError: The data or a setting is at fault; raised before anything is written.
+        UserError: The data or a setting is at fault, raised before anything is written; or the
+            training failed in a way that one line explains.
     """
+    if not is_first_process():
+        return fit_and_test(config, run)
+    with run.locked():
+        return fit_and_test(config, run)
+
+
+def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
+    """What `train` does, in each of the processes that train together."""
     import lightning
     import torch
 
-    from anatosegnet.build import build_data, build_module, build_trainer, selection
-    from anatosegnet.data.duplicates import write_pairs
+    from anatosegnet.build import (
+        build_data,
+        build_module,
+        build_trainer,
+        selection,
+        settle_precision,
+    )
+    from anatosegnet.checkpoints import usable_checkpoint
     from anatosegnet.leakage import unchanged_split
+    from anatosegnet.outcome import outcome
+    from anatosegnet.repetition import agreement, require_same_data
 
     quieten()
     started = time.perf_counter()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
+    settle_precision(config)
     resume = config.resume is not None
+    checkpoint, remarks = usable_checkpoint(run) if resume else (None, [])
     if resume:
         unchanged_split(run)
     data = build_data(config, run.split_path if resume else None)
     data.setup()
-    module = build_module(config, pretrained=None if not resume else False)
-    trainer = build_trainer(config, module, run, resume)
+    if config.get("from_run"):
+        require_same_data(config, Run(config.from_run), data)
+    module = build_module(config, pretrained=False if checkpoint else None)
+    trainer = build_trainer(config, module, run)
     assert data.split is not None
-    assert data.leakage is not None
+    minutes = run.summary.get("minutes", 0) if resume else 0
 
     if trainer.is_global_zero:
-        if not resume:
-            run.write_config(config)
-            data.split.write(run.split_path, data.cases.values(), data.digests)
-            if data.pairs:
-                write_pairs(run.duplicates_path, data.pairs)
-        command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
-        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-        about = {"state": "running", "command": shlex.join(command), "overrides": overrides}
-        known = {"split_fingerprint": data.split.fingerprint, "leakage": data.leakage.text}
-        run.update_summary({**about, **known, **environment()})
+        begin(config, run, data)
         print_start(run, data, module, selection(config, data.split))
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(run.last_path) if resume else None)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        say_how_to_go_on(run, trainer)
-        raise SystemExit(130) from None
-    summary = {"state": "finished", **best_epoch(trainer)}
-    if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        summary.update(test(trainer, module, data, run, selection(config, data.split)))
-    summary["minutes"] = round((time.perf_counter() - started) / 60, 2)
+        if resume:
+            print_resume(checkpoint, remarks)
+    with outcome(run, config, trainer):
+        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+        summary = {"state": "finished", **best_epoch(trainer)}
+        if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            summary.update(test(trainer, module, data, run, selection(config, data.split)))
+    summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
+        if config.get("from_run") and (result := agreement(config, run, Run(config.from_run))):
+            summary["repetition"] = result
+            print(f"repetition: {result}")
         summary = run.update_summary(summary)
         print(f"run: {run.directory}")
     return summary
+
+
+def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
+    """Write what is known when training begins: all that repeats the run."""
+    from anatosegnet.data.duplicates import write_pairs
+
+    assert data.split is not None
+    assert data.leakage is not None
+    about: dict[str, Any] = {"state": "running"}
+    if config.resume is None:
+        run.write_config(config)
+        data.split.write(run.split_path, data.cases.values(), data.digests)
+        if data.pairs:
+            write_pairs(run.duplicates_path, data.pairs)
+        command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
+        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        about |= {"command": shlex.join(command), "overrides": overrides, **environment()}
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time()}
+    known = {
+        "split_fingerprint": data.split.fingerprint,
+        "data_fingerprint": data.fingerprint,
+        "leakage": data.leakage.text,
+    }
+    run.update_summary({**about, **process, **known})
 
 
 def test(
@@ -152,7 +163,8 @@ def test(
     means = {f"test/{score}": round(float(v.mean()), 6) for score, v in scores.items()}
     deviations = {f"test/{score}_sd": round(float(v.std()), 6) for score, v in scores.items()}
     loss = {"test/loss": round(float(trainer.callback_metrics["test/loss"]), 6)}
-    return {**means, **deviations, **loss, "test_conditions": conditions}
+    pooled = {f"test/{name}": round(v, 6) for name, v in module.pooled(module.test_counts).items()}
+    return {**means, **deviations, **pooled, **loss, "test_conditions": conditions}
 
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
@@ -205,17 +217,14 @@ def print_start(
     print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
 
 
-def say_how_to_go_on(run: Run, trainer: "lightning.Trainer") -> None:
-    """After Ctrl-C: what is kept, and the command that goes on."""
-    if trainer.is_global_zero:
-        run.update_summary({"state": "interrupted"})
-        if run.last_path.is_file():
-            command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
-            print(f"interrupted; {run.last_path} is kept, go on with: {command}", file=sys.stderr)
-        else:
-            print(
-                "interrupted before the first epoch ended; nothing to go on from", file=sys.stderr
-            )
+def print_resume(checkpoint: Path | None, remarks: list[str]) -> None:
+    """Where a resumed run goes on from."""
+    for remark in remarks:
+        print(f"resume {remark}")
+    if checkpoint is None:
+        print("resume from the start: no epoch was finished", flush=True)
+    else:
+        print(f"resume from {checkpoint}", flush=True)
 
 
 def quieten() -> None:
@@ -231,11 +240,6 @@ def quieten() -> None:
         ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that writes, of those that train together."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def remove_if_empty(directory: Path) -> None:

@@ -1,8 +1,10 @@
 """What all datasets share: checks, split, resizing, loaders."""
 
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from anatosegnet.data.cache import CaseCache, default_cache_directory
+from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
 from anatosegnet.data.case import Case, Problem, count_cases, read_case
 from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate, unpack
 from anatosegnet.data.download import Source
@@ -207,6 +209,13 @@ class SegmentationDataModule(lightning.LightningDataModule):
             OSError: A file cannot be read.
         """
         return content_of_files(case)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of the names and the whole content of the cases."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            contents = pool.map(self.content_of, self.cases.values())
+            return hash_of(*(f"{n},{c}" for n, c in zip(self.cases, contents, strict=True)))[:12]
 
     def _read_all(self, cases: list[Case]) -> list[str]:
         """Make the cases ready, with what is known of their pixels; return the problems met."""

@@ -130,20 +130,18 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pixels": pixels, "index": [item["index"] for item in items]}
 
 
-def unpack(
-    batch: dict[str, Any], in_channels: int, normalization: Normalization
-) -> dict[str, Tensor]:
+def unpack(batch: dict[str, Any], in_channels: int, normalization: Normalization) -> dict[str, Any]:
     """A batch as the network takes it.
 
     Returns:
-        ``image`` (B, in_channels, H, W) float32, ``mask`` (B, H, W) int64 in {0, 1}, ``index``
-        (B,) int64, on the device of the batch.
+        ``image`` (B, in_channels, H, W) float32 and ``mask`` (B, H, W) int64 in {0, 1} on the
+        device of the batch; ``index``: a list of B integers, which no device needs.
     """
     pixels = batch["pixels"]
     return {
         "image": normalize(pixels[:, :-1], in_channels, normalization),
         "mask": pixels[:, -1].long(),
-        "index": torch.tensor(batch["index"], device=pixels.device),
+        "index": batch["index"],
     }
 
 

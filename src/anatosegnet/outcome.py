@@ -1,0 +1,98 @@
+"""How a training ends before its end, and what is said and kept then."""
+
+import errno
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from omegaconf import DictConfig
+
+from anatosegnet.errors import UserError
+from anatosegnet.run import Run
+
+if TYPE_CHECKING:
+    import lightning
+
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses by convention: 128 + the signal
+
+
+@contextmanager
+def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Iterator[None]:
+    """Record why a training ended, say how to go on, and turn known failures into one line.
+
+    Raises:
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM.
+        UserError: Memory or disk ran out.
+    """
+    try:
+        yield
+    except SIGTERMException:
+        _say_how_to_go_on(run, trainer, "preempted", TERMINATED)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        _say_how_to_go_on(run, trainer, "interrupted", INTERRUPTED)
+    except BaseException as error:
+        known = _known(error, config, run)
+        if trainer.is_global_zero:
+            with suppress(OSError, UserError):  # the disk may be full
+                text = str(known or error).splitlines() or [type(error).__name__]
+                run.update_summary({"state": "failed", "error": text[0]})
+        if known is not None:
+            raise known from error
+        raise
+
+
+def _say_how_to_go_on(run: Run, trainer: "lightning.Trainer", state: str, status: int) -> NoReturn:
+    if trainer.is_global_zero:
+        with suppress(OSError):
+            run.update_summary({"state": state})
+        done = f"{trainer.current_epoch} epochs are kept" if run.last_path.is_file() else (
+            "no epoch was finished"
+        )  # fmt: skip
+        command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
+        print(f"{state}; {done}, go on with: {command}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | None:
+    """A failure that one line explains."""
+    if isinstance(error, UserError):
+        return error
+    if is_out_of_memory(error):
+        return UserError(out_of_memory(config))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"{error.strerror}: {error.filename or run.directory}; what was finished is kept. Make "
+            f"room, then go on with: resume={run.directory}"
+        )
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text
+        or "not enough memory" in text
+        or "CUDA out of memory" in text
+    )
+
+
+def out_of_memory(config: DictConfig) -> str:
+    """One line with the overrides that help, each with its cost."""
+    batch, steps = config.data.batch_size, config.trainer.get("accumulate_grad_batches", 1)
+    help_ = []
+    if batch > 1:
+        help_.append(
+            f"data.batch_size={batch // 2} trainer.accumulate_grad_batches={2 * steps} (the same "
+            "batch in two halves)"
+        )
+    if str(config.trainer.precision).startswith("32"):
+        help_.append("trainer.precision=bf16-mixed")
+    help_.append(f"a smaller data.image_size than {config.data.image_size}")
+    return f"out of memory with batches of {batch}; try {', or '.join(help_)}"

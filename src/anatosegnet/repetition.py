@@ -1,0 +1,76 @@
+"""A run that repeats another one: on the same data, and whether it came to the same numbers."""
+
+import csv
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from anatosegnet.errors import UserError
+from anatosegnet.run import PACKAGES, Run
+from anatosegnet.settings import flatten
+
+if TYPE_CHECKING:
+    from anatosegnet.data.datamodule import SegmentationDataModule
+
+SPEED = ("data.root", "data.num_workers", "data.cache", "data.cache_dir", "data.cache_limit_gb")
+
+
+def require_same_data(config: DictConfig, source: Run, data: "SegmentationDataModule") -> None:
+    """UserError if the same data settings give other data or another split than the run had."""
+
+    def chosen(settings: DictConfig) -> dict[str, object]:
+        flat = flatten(settings)
+        return {
+            k: v for k, v in flat.items() if k.startswith(("data.", "split.")) and k not in SPEED
+        }
+
+    assert data.split is not None
+    if chosen(config) != chosen(source.config):
+        return  # other data were asked for
+    before = source.summary
+    for what, now in (("data", data.fingerprint), ("split", data.split.fingerprint)):
+        then = before.get(f"{what}_fingerprint", now)
+        if then != now:
+            raise UserError(
+                f"the {what} of {source.directory} cannot be repeated: its fingerprint was {then} "
+                f"and is {now}; the files have changed"
+            )
+
+
+def agreement(config: DictConfig, run: Run, source: Run) -> str | None:
+    """Whether a repetition came to the same epochs; None where something else was asked for."""
+    ours, theirs = (flatten(settings) for settings in (config, source.config))
+    same = ("model.", "loss.", "optimizer.", "scheduler.", "data.", "split.", "seed", "trainer.")
+    keys = [k for k in {**ours, **theirs} if k.startswith(same) and k not in SPEED]
+    if any(ours.get(k) != theirs.get(k) for k in keys if k != "trainer.default_root_dir"):
+        return None
+    rows, before = (read_rows(each) for each in (run, source))
+    for epoch, (row, other) in enumerate(zip(rows, before, strict=False), start=1):
+        if row != other:
+            column = next(name for name in row if row[name] != other.get(name))
+            return (
+                f"differs from {source.directory} from epoch {epoch} on ({column} {row[column]} "
+                f"instead of {other.get(column)}){other_versions(run, source)}"
+            )
+    if len(rows) != len(before):
+        return f"{len(rows)} epochs instead of {len(before)} of {source.directory}, those equal"
+    return f"every epoch has the numbers of {source.directory}"
+
+
+def read_rows(run: Run) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv``."""
+    with run.metrics_path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def other_versions(run: Run, source: Run) -> str:
+    """What else was installed, and another machine or commit, in words."""
+    now, then = run.summary, source.summary
+    changes = [
+        f"{name} {then['versions'].get(name)} → {now['versions'].get(name)}"
+        for name in ("python", *PACKAGES)
+        if then.get("versions", {}).get(name) != now["versions"].get(name)
+    ]
+    changes += [f"{key.replace('_', ' ')} {then.get(key)} → {now.get(key)}"
+                for key in ("git_commit", "machine") if then.get(key) != now.get(key)]  # fmt: skip
+    return f"; changed since: {', '.join(changes)}" if changes else ""
