@@ -83,6 +83,8 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.directory} is being trained by another process") from error
+        for stump in self.directory.rglob(".*.tmp*"):  # what a killed process was writing
+            stump.unlink(missing_ok=True)
         try:
             yield
         finally:
