@@ -23,7 +23,7 @@ import cv2
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 import anatosegnet.checkpoints
 import anatosegnet.module
@@ -36,21 +36,6 @@ from tests.running import compose
 
 pytestmark = pytest.mark.slow
 EPOCHS = 4
-
-
-class Tiny(nn.Module):
-    """Everything that a resume may forget, in one small network: BN statistics, dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3),
-            nn.Conv2d(6, 2, 1),
-        )  # fmt: skip
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 2, H, W)."""
-        return self.layers(image)
 
 
 def tiny(directory: Path, *overrides: str) -> DictConfig:
@@ -68,7 +53,7 @@ def tiny(directory: Path, *overrides: str) -> DictConfig:
         f"run_dir={directory}",
         *overrides,
     )
-    config.model = OmegaConf.create({"_target_": "tests.test_resume.Tiny"})
+    config.model = OmegaConf.create({"_target_": "tests.networks.Tiny"})
     return config
 
 

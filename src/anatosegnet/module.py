@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from anatosegnet.metrics import (
     BENCHMARK_BATCH,
@@ -58,6 +59,9 @@ class SegmentationModule(lightning.LightningModule):
         self.seed = seed
         self.val_counts = PixelCounts()
         self.test_counts = PixelCounts()
+        # not self.log's own mean: over processes with unequal shares it divides by a rounded count
+        self.val_loss = MeanMetric()
+        self.test_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) -> float32 logits (B, K, H, W)."""
@@ -87,33 +91,34 @@ class SegmentationModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Score a validation batch."""
-        self._score(batch, "val", self.val_counts)
+        self._score(batch, self.val_counts, self.val_loss)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Score a test batch."""
-        self._score(batch, "test", self.test_counts)
+        self._score(batch, self.test_counts, self.test_loss)
 
-    def _score(self, batch: Batch, part: str, counts: PixelCounts) -> None:
+    def _score(self, batch: Batch, counts: PixelCounts, mean_loss: MeanMetric) -> None:
         logits = self(batch["image"])
-        loss = self.loss(logits, batch["mask"])
-        self.log(f"{part}/loss", loss, batch_size=len(logits), sync_dist=True)
+        mean_loss.update(self.loss(logits, batch["mask"]), weight=len(logits))
         counts.update(logits, batch["mask"], batch["index"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation scores."""
-        self._log_scores("val", self.val_counts)
+        self._log_scores("val", self.val_counts, self.val_loss)
+        self.val_counts.reset()
+        self.val_loss.reset()
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
-        self._log_scores("test", self.test_counts)
+        self._log_scores("test", self.test_counts, self.test_loss)
 
-    def _log_scores(self, part: str, counts: PixelCounts) -> None:
+    def _log_scores(self, part: str, counts: PixelCounts, mean_loss: MeanMetric) -> None:
         scores = self.scores(counts)
         means = {name: float(scores[name].mean()) for name in ("iou", "dice")}
-        for name, value in {**means, **self.pooled(counts)}.items():
+        loss = {"loss": float(mean_loss.compute())}
+        for name, value in {**loss, **means, **self.pooled(counts)}.items():
+            # the same in every process already
             self.log(f"{part}/{name}", value, prog_bar=name == "iou", sync_dist=True)
-        if part == "val":
-            counts.reset()
 
     @staticmethod
     def scores(counts: PixelCounts) -> dict[str, np.ndarray]:

@@ -1,0 +1,40 @@
+"""Networks small enough to train in a test."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Tiny(nn.Module):
+    """What a resume may forget, in one small network: batch statistics and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.3),
+            nn.Conv2d(6, 2, 1),
+        )  # fmt: skip
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2, H, W)."""
+        return self.layers(image)
+
+
+class Plain(nn.Module):
+    """Each image goes its own way: no batch statistics, nothing drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 2, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 2, H, W)."""
+        return self.layers(image)
+
+
+def fill(value: float) -> nn.Module:
+    """A network whose weights are all one value; NaN gives NaN losses."""
+    network = Plain()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(value)
+    return network
