@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config import config_directory
 from anatosegnet.run import Run
@@ -43,6 +43,23 @@ def compose_small(directory: Path, *overrides: str) -> DictConfig:
     return compose(*small, *overrides, f"run_dir={directory}")
 
 
+def compose_tiny(directory: Path, *overrides: str) -> DictConfig:
+    """A training of a second: a network of two layers on 24 phantoms of 32 px."""
+    config = compose(
+        "data.count=24",
+        "data.image_size=32",
+        "data.batch_size=4",
+        "data.num_workers=0",
+        "trainer=cpu",
+        "trainer.max_epochs=4",
+        "test=false",
+        f"run_dir={directory}",
+        *overrides,
+    )
+    config.model = OmegaConf.create({"_target_": "tests.networks.Tiny"})
+    return config
+
+
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of three epochs; read only."""
@@ -60,11 +77,13 @@ def in_hydra_job(
     def call(config: DictConfig, overrides: Sequence[str], function: Callable[..., Any]) -> Any:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             whole = hydra.compose("train", list(overrides), return_hydra_config=True)
-        whole.hydra.runtime.output_dir = str(tmp_path / "output")
-        HydraConfig.instance().set_config(whole)
-        try:
-            return function(config, tmp_path / "output")
-        finally:
-            HydraConfig.instance().cfg = None
+            given = any(override.startswith("run_dir=") for override in overrides)
+            output = Path(config.run_dir) if given else tmp_path / "output"
+            whole.hydra.runtime.output_dir = str(output)
+            HydraConfig.instance().set_config(whole)
+            try:
+                return function(config, output)
+            finally:
+                HydraConfig.instance().cfg = None
 
     return call

@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 import anatosegnet.checkpoints
@@ -32,29 +32,10 @@ from anatosegnet.checkpoints import damage_of, usable_checkpoint
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from tests.running import compose
+from tests.running import compose_tiny
 
 pytestmark = pytest.mark.slow
-EPOCHS = 4
-
-
-def tiny(directory: Path, *overrides: str) -> DictConfig:
-    """A training of a second, with momentum, a schedule and augmentation."""
-    config = compose(
-        "data.count=24",
-        "data.image_size=32",
-        "data.batch_size=4",
-        "data.num_workers=0",
-        "trainer=cpu",
-        f"trainer.max_epochs={EPOCHS}",
-        "optimizer=adamw",
-        "scheduler=cosine",
-        "test=false",
-        f"run_dir={directory}",
-        *overrides,
-    )
-    config.model = OmegaConf.create({"_target_": "tests.networks.Tiny"})
-    return config
+EPOCHS = 4  # of compose_tiny
 
 
 def resumed(run: Run) -> DictConfig:
@@ -113,9 +94,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, float]:
     """A run that nothing interrupted, and how long it took."""
     directory = tmp_path_factory.mktemp("whole")
     run = Run(directory / "run")
-    train(tiny(directory / "first"), Run(directory / "first"))  # imports and caches, once for all
+    train(
+        compose_tiny(directory / "first"), Run(directory / "first")
+    )  # imports and caches, once for all
     start = time.monotonic()
-    child = Child(lambda: train(tiny(run.directory), run), directory / "log")
+    child = Child(lambda: train(compose_tiny(run.directory), run), directory / "log")
     assert child.wait() == 0, child.log.read_text()
     return run, time.monotonic() - start
 
@@ -148,7 +131,7 @@ def assert_equal(ours: Any, theirs: Any, where: str) -> None:
 
 def go_on(run: Run, tmp_path: Path) -> Child:
     """Resume as the command line would: or begin anew, where nothing had been written."""
-    config = resumed(run) if run.exists else tiny(run.directory)
+    config = resumed(run) if run.exists else compose_tiny(run.directory)
     child = Child(lambda: train(config, run), tmp_path / "resumed")
     assert child.wait() == 0, child.log.read_text()
     return child
@@ -160,14 +143,15 @@ def test_killed_at_random_moments(whole: tuple[Run, float], tmp_path: Path) -> N
     draw = random.Random(0)
     states = set()
     for trial in range(20):
-        run = Run(tmp_path / str(trial) / "run")
-        run.directory.parent.mkdir()
-        child = Child(lambda run=run: train(tiny(run.directory), run), run.directory.parent / "log")
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        run = Run(folder / "run")
+        child = Child(lambda run=run: train(compose_tiny(run.directory), run), folder / "log")
         time.sleep(seconds * draw.uniform(0.05, 0.95))
         child.kill()
         assert child.wait() in (-signal.SIGKILL, 0)
         states.add((run.exists, run.last_path.is_file(), run.previous_path.is_file()))
-        go_on(run, run.directory.parent)
+        go_on(run, folder)
         assert_same_end(run, uninterrupted)
         assert not list(run.directory.rglob(".*")), "what the killed process was writing"
         shutil.rmtree(run.directory)
@@ -229,7 +213,7 @@ def test_killed_at_the_worst_moments(
             monkeypatch.setattr(module, "validation_step", at(3, module.validation_step))
         else:
             monkeypatch.setattr(module, "training_step", at(11, module.training_step, False))
-        train(tiny(run.directory), run)
+        train(compose_tiny(run.directory), run)
 
     child = Child(train_and_die, tmp_path / "log")
     assert child.wait() == -signal.SIGKILL, child.log.read_text()
@@ -240,7 +224,7 @@ def test_killed_at_the_worst_moments(
 def test_killed_again_and_again(whole: tuple[Run, float], tmp_path: Path) -> None:
     """Breaks if a resumed run cannot be killed and resumed in its turn."""
     run, kills = Run(tmp_path / "run"), 0
-    child = Child(lambda: train(tiny(run.directory), run), tmp_path / "log")
+    child = Child(lambda: train(compose_tiny(run.directory), run), tmp_path / "log")
     for _ in range(EPOCHS):
         previous = run.last_path.stat().st_ino if run.last_path.is_file() else None
         deadline = time.monotonic() + 60
@@ -323,7 +307,7 @@ def test_full_disk_keeps_the_checkpoints_before(whole: tuple[Run, float], tmp_pa
             save(checkpoint, file)
 
         torch.save = limited
-        train(tiny(run.directory), run)
+        train(compose_tiny(run.directory), run)
 
     child = Child(train_on_a_full_disk, tmp_path / "log")
     assert child.wait() == 2, child.log.read_text()
@@ -341,7 +325,7 @@ def test_full_disk_keeps_the_checkpoints_before(whole: tuple[Run, float], tmp_pa
 def test_sigterm_saves_and_can_be_resumed(whole: tuple[Run, float], tmp_path: Path) -> None:
     """Breaks if preemption loses finished epochs, or does not end with 143 and the way on."""
     run = Run(tmp_path / "run")
-    child = Child(lambda: train(tiny(run.directory), run), tmp_path / "log")
+    child = Child(lambda: train(compose_tiny(run.directory), run), tmp_path / "log")
     deadline = time.monotonic() + 60
     while not run.last_path.is_file() and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -359,5 +343,5 @@ def test_two_processes_never_train_in_one_directory(
     """Breaks if resume=DIR of a run that still trains mixes two trainings."""
     run = Run(tmp_path / "run")
     with run.locked(), pytest.raises(UserError, match="being trained by another process"):
-        train(tiny(run.directory), Run(run.directory))
+        train(compose_tiny(run.directory), Run(run.directory))
     assert not run.directory.exists()

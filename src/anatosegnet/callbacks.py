@@ -154,25 +154,27 @@ class EpochLines(ProgressBar):
 class Bar(RichProgressBar):
     """A moving bar with loss, IoU, and the time left of the whole training."""
 
-    def __init__(self, refresh_rate: int = 5) -> None:
+    def __init__(self, refresh_rate: int) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=True)
         self._first: tuple[float, int] | None = None
+        self._shown: dict[str, Any] = {}
 
     def get_metrics(self, trainer: lightning.Trainer, module: Any) -> dict[str, Any]:
-        """What stands behind the bar."""
+        """What stands behind the bar; the loss is fetched from the device only now and then."""
         items = super().get_metrics(trainer, module)
         items.pop("v_num", None)
-        now = time.perf_counter()
-        if self._first is None:
-            self._first = now, trainer.global_step
-        start, step = self._first
-        if trainer.global_step > step and isinstance(trainer.estimated_stepping_batches, int):
-            left = trainer.estimated_stepping_batches - trainer.global_step
-            items["left"] = in_words((now - start) / (trainer.global_step - step) * left)
-        return items
+        now, step = time.perf_counter(), trainer.global_step
+        self._first = self._first or (now, step)
+        if step % self.refresh_rate == 0 and module.last_loss is not None:
+            self._shown["loss"] = f"{float(module.last_loss):.3f}"
+            left = trainer.estimated_stepping_batches - step
+            if step > self._first[1] and math.isfinite(left):
+                seconds = (now - self._first[0]) / (step - self._first[1]) * left
+                self._shown["left"] = in_words(seconds)
+        return {**items, **self._shown}
 
 
-def progress_bar(refresh_rate: int = 5) -> ProgressBar:
+def progress_bar(refresh_rate: int = 10) -> ProgressBar:
     """A moving bar with loss and IoU in a terminal, one line an epoch elsewhere.
 
     Args:

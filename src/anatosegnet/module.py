@@ -57,6 +57,7 @@ class SegmentationModule(lightning.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.seed = seed
+        self.last_loss: Tensor | None = None
         self.val_counts = PixelCounts()
         self.test_counts = PixelCounts()
         # not self.log's own mean: over processes with unequal shares it divides by a rounded count
@@ -83,7 +84,8 @@ class SegmentationModule(lightning.LightningModule):
         loss = self.loss(logits, batch["mask"])
         epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        # for the progress bar; what self.log gives it is fetched from the device at every step
+        self.last_loss = loss.detach()
         self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
         if batch_index % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/iou", mean_iou(logits, batch["mask"]), batch_size=size, **epoch_mean)
