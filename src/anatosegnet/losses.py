@@ -76,9 +76,9 @@ class FocalLoss(MonaiLoss):
 
     .. math:: -\alpha_y\,(1 - p_y)^\gamma \log p_y
 
-    averaged over pixels; p_y is the probability of the pixel's true class. γ = 0 without α is the
-    cross-entropy. Lin et al., ICCV 2017 (arXiv 1708.02002); MONAI's ``FocalLoss``, which averages
-    over the classes too, so that its value is K times smaller.
+    averaged over pixels; p_y is the probability of the pixel's true class. γ = 0 without alpha is
+    the cross-entropy. Lin et al., ICCV 2017 (arXiv 1708.02002); MONAI's ``FocalLoss``, which
+    averages over the classes too, so that its value is K times smaller.
 
     Args:
         gamma: Strength of the focus: 0, or at least 1 (between them the gradient is infinite at
@@ -112,8 +112,8 @@ class TverskyLoss(MonaiLoss):
     .. math:: 1 - \frac{\sum p\,y + \epsilon}
         {\sum p\,y + \alpha \sum p\,(1 - y) + \beta \sum (1 - p)\,y + \epsilon}
 
-    of the lesion in each image, averaged over images; α = β = 0.5 is the soft Dice loss. Salehi et
-    al., MLMI 2017 (arXiv 1706.05721), whose best was α = 0.3, β = 0.7; MONAI's ``TverskyLoss``.
+    of the lesion in each image, averaged over images; 0.5 and 0.5 is the soft Dice loss. Salehi
+    et al., MLMI 2017 (arXiv 1706.05721), whose best was 0.3 and 0.7; MONAI's ``TverskyLoss``.
 
     Args:
         alpha: Price of a false alarm.
