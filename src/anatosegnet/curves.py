@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VAL, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe & Ito: told apart by all readers
+PARTS = {"train": "training", "val": "validation"}
 FEW = 15  # epochs that are marked by points
 Curve = Sequence[tuple[float, float]]
 
@@ -41,12 +42,13 @@ def draw(run: Run, curves: Mapping[str, Curve], best_epoch: int | None) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, width_ratios=(3, 3, 2))
     last = max(curve[-1][0] for curve in curves.values() if curve)
-    for axis, score, name in zip(axes, ("loss", "iou", "lr"), ("loss", "IoU", "lr"), strict=True):
+    titles = {"loss": "loss", "iou": "IoU", "lr": "learning rate"}
+    for axis, (score, title) in zip(axes, titles.items(), strict=True):
         for part, colour in (("train", TRAIN), ("val", VAL)):
             curve = curves.get(f"{part}/{score}")
             if curve:
                 plot(axis, curve, colour if score != "lr" else GREY, PARTS[part], last)
-        axis.set_title({"lr": "learning rate"}.get(name, name), fontsize=10, loc="left")
+        axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel("epoch", fontsize=9)
         axis.set_xlim(1 - max(0.5, last / 60), last + max(0.5, last / 60))
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
@@ -55,16 +57,12 @@ def draw(run: Run, curves: Mapping[str, Curve], best_epoch: int | None) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_ylim(0, 1)
     axes[2].set_ylim(bottom=0)
-    axes[2].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    axes[2].yaxis.get_offset_text().set_fontsize(8)
+    axes[2].yaxis.set_major_formatter(lambda rate, _: f"{rate:.3g}")
     if best_epoch is not None:
         mark(axes, curves, best_epoch)
     axes[0].legend(fontsize=8, frameon=False)
     with replacing(run.curves_path) as path:
         figure.savefig(path)
-
-
-PARTS = {"train": "training", "val": "validation"}
 
 
 def plot(axis: "Axes", curve: Curve, colour: str, label: str, last: float) -> None:
@@ -85,4 +83,5 @@ def mark(axes: Sequence["Axes"], curves: Mapping[str, Curve], best_epoch: int) -
     axes[1].text(
         0.98, 0.04, f"best epoch {best_epoch}: validation IoU {best:.3f}",
         transform=axes[1].transAxes, ha="right", fontsize=8, color=VAL,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )  # fmt: skip

@@ -130,7 +130,7 @@ def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]
     height, width = cases[0][1].shape[:2]
     scale = CELL / max(height, width)
     cell = round(height * scale), round(width * scale)
-    top, margin = 2 * LINE + 10, 86
+    top, margin = 2 * LINE + 18, 78
     rows = ("image", "truth", "prediction")
     size = (
         margin + len(cases) * (cell[1] + GAP),
