@@ -87,7 +87,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=directory,
-        **{"logger": False, **settings},
+        **{"logger": False, "log_every_n_steps": 1, **settings},
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return trainer

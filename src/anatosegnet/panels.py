@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 CELL = 224  # px, the longer edge of a picture
-GAP, LINE = 6, 17  # px
+GAP, LINE, MARGIN = 6, 17, 78  # px
+TOP = 2 * LINE + 18
 INK, GREY = (20, 20, 20), (110, 110, 110)
 LEGEND = "white = hit, red = missed, green = false alarm"
 
@@ -130,11 +131,10 @@ def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]
     height, width = cases[0][1].shape[:2]
     scale = CELL / max(height, width)
     cell = round(height * scale), round(width * scale)
-    top, margin = 2 * LINE + 18, 78
     rows = ("image", "truth", "prediction")
     size = (
-        margin + len(cases) * (cell[1] + GAP),
-        top + len(rows) * (cell[0] + GAP) + LINE + 4,
+        MARGIN + len(cases) * (cell[1] + GAP),
+        TOP + len(rows) * (cell[0] + GAP) + LINE + 4,
     )
     size = max(size[0], 480), size[1]
     sheet = Image.new("RGB", size, (255, 255, 255))
@@ -142,16 +142,16 @@ def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]
     large, small = (ImageFont.load_default(points) for points in (14, 12))
     pen.text((GAP, 5), fitting(title, large, size[0] - 2 * GAP), INK, large)
     for line, row in enumerate(rows):
-        middle = top + line * (cell[0] + GAP) + cell[0] // 2
+        middle = TOP + line * (cell[0] + GAP) + cell[0] // 2
         pen.text((GAP, middle), row, GREY, small, anchor="lm")
     for column, (name, image, truth, prediction) in enumerate(cases):
-        left = margin + column * (cell[1] + GAP)
+        left = MARGIN + column * (cell[1] + GAP)
         counts = count_pixels(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
         iou = overlap_scores(counts.numpy())["iou"][0]
         score = f"IoU {iou:.3f}"
         room = cell[1] - small.getlength(score) - 8
-        pen.text((left, top - LINE - 2), fitting(name, small, room), INK, small)
-        pen.text((left + cell[1], top - LINE - 2), score, INK, small, anchor="ra")
+        pen.text((left, TOP - LINE - 2), fitting(name, small, room), INK, small)
+        pen.text((left + cell[1], TOP - LINE - 2), score, INK, small, anchor="ra")
         image = resize_image(np.ascontiguousarray(image), cell)
         truth, prediction = (
             resize_mask(mask.astype(np.uint8), cell) > 0 for mask in (truth, prediction)
@@ -159,8 +159,8 @@ def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]
         white = np.repeat(truth[..., None], 3, axis=2).astype(np.uint8) * 255
         pictures = (image, white, tint_errors(image, truth, prediction, thickness=1))
         for line, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (left, top + line * (cell[0] + GAP)))
-    pen.text((margin, size[1] - LINE - 2), LEGEND, GREY, small)
+            sheet.paste(Image.fromarray(picture), (left, TOP + line * (cell[0] + GAP)))
+    pen.text((MARGIN, size[1] - LINE - 2), LEGEND, GREY, small)
     return np.asarray(sheet)
 
 
