@@ -116,6 +116,6 @@ def test_a_run_that_starts_from_another(trained_run: Run, tmp_path: Path) -> Non
     ours, theirs = (
         torch.load(one.best_path, weights_only=True)["state_dict"] for one in (run, trained_run)
     )
-    assert torch.equal(ours["model.segmentation_head.weight"], theirs["model.segmentation_head.weight"])
+    assert torch.equal(ours["model.decoder.head.weight"], theirs["model.decoder.head.weight"])
     assert run.curves_path.is_file()
     assert (run.directory / "panels" / "epoch_001.png").is_file()
