@@ -180,7 +180,7 @@ def test(
 
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
-    """The best epoch (counted from 1) and its validation IoU."""
+    """The best epoch (counted from 1) and the validation score that chose it."""
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -195,7 +195,7 @@ def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
     return {
         "best_epoch": checkpoint["epoch"] + 1,
         "epochs": trainer.current_epoch,
-        "val/iou": round(float(score), 6),
+        best.monitor or "val/iou": round(float(score), 6),
     }
 
 
