@@ -109,6 +109,7 @@ def test_released_protocol() -> None:
     assert config.data.normalization == "symmetric"
     assert config.optimizer == {
         "_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-4, "weight_decay": 1e-4,
+        "fused": True,
     }  # fmt: skip
     assert (config.scheduler.step_size, config.scheduler.gamma) == (20, 0.1)
     assert (config.trainer.max_epochs, config.seed, config.split.seed) == (50, 42, 42)

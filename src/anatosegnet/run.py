@@ -1,8 +1,8 @@
 """A run directory: what is in it, written once, read everywhere.
 
 ``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``duplicates.csv``, ``metrics.csv``,
-``checkpoints/best.ckpt`` (weights of the best epoch), ``checkpoints/last.ckpt`` (to go on) and
-``checkpoints/previous.ckpt`` (the one before).
+``curves.png``, ``panels/``, ``checkpoints/best.ckpt`` (weights of the best epoch),
+``checkpoints/last.ckpt`` (to go on) and ``checkpoints/previous.ckpt`` (the one before).
 """
 
 import hashlib
@@ -43,6 +43,7 @@ class Run:
         self.split_path = self.directory / "split.csv"
         self.duplicates_path = self.directory / "duplicates.csv"
         self.metrics_path = self.directory / "metrics.csv"
+        self.curves_path = self.directory / "curves.png"
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"

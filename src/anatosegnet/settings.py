@@ -15,10 +15,10 @@ REPETITION = frozenset(
 CIRCUMSTANCE = (
     "name", "run_dir", "resume", "test", "paths.", "logger.", "hydra.", "data.root",
     "data.num_workers", "data.cache", "trainer.accelerator", "trainer.default_root_dir",
-    "trainer.enable_", "trainer.logger", "callbacks.",
+    "trainer.enable_", "trainer.logger", "callbacks.", "optimizer.fused", "split.directory",
 )  # fmt: skip
 # of the callbacks only what decides over training
-DECISIVE = ("callbacks.best.monitor", "callbacks.early")
+DECISIVE = ("callbacks.best.monitor", "callbacks.early", "callbacks.ema")
 LONGEST = 40  # characters of a value in a label
 
 
@@ -38,11 +38,16 @@ def flatten(config: DictConfig) -> dict[str, Any]:
 
 
 def setting_of(config: DictConfig) -> dict[str, Any]:
-    """The part of a run's config that decides what was tried, as dotted keys."""
+    """The part of a run's config that decides what was tried, as dotted keys.
+
+    What is switched off by null is as good as not there: older runs lack newer keys.
+    """
     return {
         key: value
         for key, value in flatten(config).items()
-        if key not in REPETITION and (key.startswith(DECISIVE) or not key.startswith(CIRCUMSTANCE))
+        if value is not None
+        and key not in REPETITION
+        and (key.startswith(DECISIVE) or not key.startswith(CIRCUMSTANCE))
     }
 
 

@@ -70,24 +70,30 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         settle_precision,
     )
     from anatosegnet.checkpoints import usable_checkpoint
+    from anatosegnet.curves import write_curves
     from anatosegnet.leakage import unchanged_split
     from anatosegnet.outcome import outcome
+    from anatosegnet.recipes import settle
     from anatosegnet.repetition import agreement, require_same_data
+    from anatosegnet.transfer import load_weights, origin_of
 
     quieten()
     started = time.perf_counter()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     settle_precision(config)
+    settled = settle(config)
     resume = config.resume is not None
     checkpoint, remarks = usable_checkpoint(run) if resume else (None, [])
+    origin = None if checkpoint else origin_of(config)
     if resume:
         unchanged_split(run)
     data = build_data(config, run.split_path if resume else None)
     data.setup()
     if config.get("from_run"):
         require_same_data(config, Run(config.from_run), data)
-    module = build_module(config, pretrained=False if checkpoint else None)
+    module = build_module(config, pretrained=False if checkpoint or origin else None)
+    transfer = load_weights(module, origin, data) if origin else None
     trainer = build_trainer(config, module, run)
     assert data.split is not None
     minutes = run.summary.get("minutes", 0) if resume else 0
@@ -97,9 +103,15 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         print_start(run, data, module, selection(config, data.split))
         if resume:
             print_resume(checkpoint, remarks)
+        if transfer:
+            run.update_summary({"init_from": transfer.summary})
+        for line in [*([transfer.text] if transfer else []), *settled]:
+            print(line, flush=True)
     with outcome(run, config, trainer):
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         summary = {"state": "finished", **best_epoch(trainer)}
+        if trainer.is_global_zero:
+            write_curves(run, summary.get("best_epoch"))
         if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             summary.update(test(trainer, module, data, run, selection(config, data.split)))
     summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
@@ -168,7 +180,7 @@ def test(
 
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
-    """The best epoch (counted from 1) and its validation IoU."""
+    """The best epoch (counted from 1) and the validation score that chose it."""
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -183,7 +195,7 @@ def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
     return {
         "best_epoch": checkpoint["epoch"] + 1,
         "epochs": trainer.current_epoch,
-        "val/iou": round(float(score), 6),
+        best.monitor or "val/iou": round(float(score), 6),
     }
 
 

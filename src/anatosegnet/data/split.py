@@ -212,6 +212,19 @@ class FilesSplit:
         return Split(train, val, test, description)
 
 
+def benchmark_split(directory: str, fold: int = 1) -> FilesSplit:
+    """One of the public benchmark's three splits of BUSI; its test part doubles as validation.
+
+    Args:
+        directory: Holds ``busi_train1.txt``, ``busi_val1.txt`` and so on.
+        fold: 1, 2 or 3.
+    """
+    if fold not in (1, 2, 3):
+        raise UserError(f"split.fold={fold} must be 1, 2 or 3: the benchmark has three splits")
+    train, test = (str(Path(directory) / f"busi_{part}{fold}.txt") for part in ("train", "val"))
+    return FilesSplit(train, test, val=test)
+
+
 class RecordedSplit:
     """The split that a run wrote into its ``split.csv``."""
 

@@ -105,8 +105,13 @@ def typed(
     return columns, cases
 
 
-def learning_curves(run: Run) -> dict[str, list[tuple[float, float]]]:
-    """(epoch from 1, value) pairs by name, such as ``val/iou``; empty where nothing was logged."""
+def learning_curves(run: Run, least: int = 2) -> dict[str, list[tuple[float, float]]]:
+    """(epoch from 1, value) pairs by name, such as ``val/iou``; empty where nothing was logged.
+
+    Args:
+        run: The run whose ``metrics.csv`` is read.
+        least: Points that a curve must have.
+    """
     if not run.metrics_path.is_file():
         return {}
     curves: dict[str, dict[float, float]] = {}
@@ -119,7 +124,7 @@ def learning_curves(run: Run) -> dict[str, list[tuple[float, float]]]:
     return {
         name: sorted(points.items())
         for name, points in curves.items()
-        if name.startswith(("train/", "val/")) and len(points) > 1
+        if name.startswith(("train/", "val/")) and len(points) >= least
     }
 
 
