@@ -123,3 +123,21 @@ def test_the_examples_in_the_docstrings() -> None:
     result = doctest.testmod(anatosegnet.losses)
     assert result.attempted >= 10
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_dice_ce_is_monais(classes: int) -> None:
+    """Breaks if the default loss is not the published one, or its gradient is another."""
+    import monai.losses
+
+    torch.manual_seed(0)
+    logits = torch.randn(3, classes, 9, 7, dtype=torch.float32, requires_grad=True)
+    mask = torch.randint(0, classes, (3, 9, 7))
+    mask[1] = 0  # an image without a lesion
+    theirs = monai.losses.DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, lambda_dice=0.7, lambda_ce=1.3
+    )(logits, mask[:, None])
+    ours = DiceCELoss(0.7, 1.3)(logits, mask)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients)

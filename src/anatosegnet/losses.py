@@ -1,12 +1,16 @@
 """Losses on (logits (B, K, H, W), mask (B, H, W) int64) -> scalar.
 
-Cross-entropy is ``torch.nn.CrossEntropyLoss`` itself; the others are MONAI's. All but it compute
-in float32 whatever the precision of training, and none is NaN where a mask is empty or full.
+Cross-entropy is ``torch.nn.CrossEntropyLoss`` itself. The default, Dice + cross-entropy, is
+written here, because importing MONAI takes longer than many a first step; the others are MONAI's.
+All but cross-entropy compute in float32 whatever the precision of training, and none is NaN where
+a mask is empty or full.
 """
 
-import monai.losses
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+SMOOTHING = 1e-5  # of the soft Dice, as in MONAI
 
 
 class MonaiLoss(nn.Module):
@@ -19,6 +23,7 @@ class MonaiLoss(nn.Module):
         logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> what ``loss`` returns.
 
     Example:
+        >>> import monai.losses
         >>> loss = MonaiLoss(monai.losses.DiceLoss(to_onehot_y=True, softmax=True))
         >>> loss(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.int64)).shape
         torch.Size([])
@@ -34,8 +39,8 @@ class MonaiLoss(nn.Module):
             return self.loss(logits.float(), mask[:, None])
 
 
-class DiceCELoss(MonaiLoss):
-    r"""Soft Dice of the lesion plus cross-entropy, after MONAI's ``DiceCELoss``.
+class DiceCELoss(nn.Module):
+    r"""Soft Dice of the lesion plus cross-entropy; equals MONAI's ``DiceCELoss``.
 
     .. math:: 1 - \frac{2 \sum p\,y + \epsilon}{\sum p + \sum y + \epsilon} + \mathrm{CE}(x, y)
 
@@ -60,15 +65,20 @@ class DiceCELoss(MonaiLoss):
     """
 
     def __init__(self, dice_weight: float = 1.0, ce_weight: float = 1.0) -> None:
-        super().__init__(
-            monai.losses.DiceCELoss(
-                include_background=False,
-                to_onehot_y=True,
-                softmax=True,
-                lambda_dice=dice_weight,
-                lambda_ce=ce_weight,
-            )
-        )
+        super().__init__()
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The loss; Dice per image and class, averaged over both, background left out."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = logits.float()
+            p = logits.softmax(dim=1)[:, 1:]  # (B, K - 1, H, W)
+            classes = torch.arange(1, logits.shape[1], device=mask.device)
+            y = (mask[:, None] == classes[:, None, None]).to(p.dtype)
+            hits = (p * y).sum(dim=(2, 3))
+            both = p.sum(dim=(2, 3)) + y.sum(dim=(2, 3))
+            dice = 1 - (2 * hits + SMOOTHING) / (both + SMOOTHING)
+            return self.dice_weight * dice.mean() + self.ce_weight * F.cross_entropy(logits, mask)
 
 
 class FocalLoss(MonaiLoss):
@@ -97,6 +107,8 @@ class FocalLoss(MonaiLoss):
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
         if gamma != 0 and gamma < 1:
             raise ValueError(f"gamma={gamma} must be 0 or at least 1")
+        import monai.losses
+
         super().__init__(
             monai.losses.FocalLoss(to_onehot_y=True, use_softmax=True, gamma=gamma, alpha=alpha)
         )
@@ -130,6 +142,8 @@ class TverskyLoss(MonaiLoss):
     """
 
     def __init__(self, alpha: float = 0.3, beta: float = 0.7) -> None:
+        import monai.losses
+
         super().__init__(
             monai.losses.TverskyLoss(
                 include_background=False, to_onehot_y=True, softmax=True, alpha=alpha, beta=beta
@@ -174,6 +188,8 @@ class HausdorffLoss(MonaiLoss):
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
     ) -> None:
+        import monai.losses
+
         super().__init__(
             monai.losses.LogHausdorffDTLoss(
                 alpha=alpha, to_onehot_y=True, softmax=True, reduction="none"
