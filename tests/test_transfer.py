@@ -103,10 +103,14 @@ def test_test_cases_seen_before_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_starts_from_another(trained_run: Run, tmp_path: Path) -> None:
-    """Breaks if ImageNet weights are fetched all the same, or the summary does not say it."""
+    """Breaks if ImageNet weights are fetched all the same, or the summary does not say it.
+
+    Or if the score that chose the epoch goes by another score's name.
+    """
     run = Run(tmp_path / "run")
-    settings = [f"init_from={trained_run.directory}", "model.pretrained=true"]
-    train(compose_small(run.directory, *settings, "trainer.max_epochs=1", "optimizer.lr=0"), run)
+    settings = [f"init_from={trained_run.directory}", "model.pretrained=true", "optimizer.lr=0"]
+    chosen = "callbacks.best.monitor=val/iou_batch_pooled"  # as in the benchmark's protocol
+    train(compose_small(run.directory, *settings, chosen, "trainer.max_epochs=1"), run)
     noted = run.summary["init_from"]
     assert noted["checkpoint_sha256"] == sha256(trained_run.best_path)
     assert noted["parameters_loaded"] == noted["parameters"] > 10_000_000
@@ -115,5 +119,7 @@ def test_a_run_that_starts_from_another(trained_run: Run, tmp_path: Path) -> Non
         torch.load(one.best_path, weights_only=True)["state_dict"] for one in (run, trained_run)
     )
     assert torch.equal(ours["model.decoder.head.weight"], theirs["model.decoder.head.weight"])
+    assert {"val/iou_batch_pooled", "test/iou_batch_pooled"} <= set(run.summary)
+    assert "val/iou" not in run.summary  # it did not choose the epoch
     assert run.curves_path.is_file()
     assert (run.directory / "panels" / "epoch_001.png").is_file()
