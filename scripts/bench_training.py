@@ -28,6 +28,7 @@ import cv2
 import lightning
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -288,8 +289,8 @@ class FixedBatch:
 def loader(given: argparse.Namespace) -> list[Row]:
     """An epoch with real data beside one on a fixed batch."""
     config = config_of(given)
-    config.callbacks = {}
-    config.trainer.enable_progress_bar = False
+    OmegaConf.set_struct(config, False)
+    config.callbacks, config.trainer.enable_progress_bar = {}, False
     times: dict[str, list[float]] = {"fixed batch": [], "real data": []}
     data = build_data(config)
     data.setup()
@@ -325,7 +326,7 @@ def loader(given: argparse.Namespace) -> list[Row]:
 
 def sizes(given: argparse.Namespace) -> list[Row]:
     """Seconds and memory of a step by image size and batch."""
-    edges, batches = ((32, 64), (1, 2)) if given.quick else ((128, 256, 512, 1024), (1, 4, 16))
+    edges, batches = ((64, 96), (1, 2)) if given.quick else ((128, 256, 512, 1024), (1, 4, 16))
     if given.device == "cpu" and not given.quick:
         edges, batches = (128, 256, 512), (1, 4)
     rows = []

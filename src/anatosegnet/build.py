@@ -49,6 +49,7 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
 
 def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> lightning.Trainer:
     """The trainer with its callbacks and loggers."""
+    settle_precision(config)
     callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
     loggers = [instantiate(config.logger, key) for key in named(config.logger)]
     trainer = instantiate(

@@ -180,23 +180,26 @@ def test(
 
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
-    """The best epoch (counted from 1) and the validation score that chose it."""
+    """The epoch of ``best.ckpt`` (counted from 1) and its validation scores."""
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from anatosegnet.callbacks import History
 
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         return {}
     # weights only, and no pickled object: the file need not be trusted
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    score = best.best_model_score  # None where the last epoch is taken
-    if score is None:
-        score = trainer.callback_metrics["val/iou"]
-    return {
-        "best_epoch": checkpoint["epoch"] + 1,
-        "epochs": trainer.current_epoch,
-        best.monitor or "val/iou": round(float(score), 6),
-    }
+    epoch, scores = checkpoint["epoch"], {}
+    if best.monitor and best.best_model_score is not None:
+        scores[best.monitor] = float(best.best_model_score)
+    history = next((c for c in trainer.callbacks if isinstance(c, History)), None)  # type: ignore[attr-defined]
+    for row in history.rows if history else ():
+        if row["epoch"] == epoch:
+            scores.update({name: v for name, v in row.items() if name.startswith("val/")})
+    rounded = {name: round(value, 6) for name, value in scores.items()}
+    return {"best_epoch": epoch + 1, "epochs": trainer.current_epoch, **rounded}
 
 
 def print_start(
