@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from anatosegnet.build import build_data, build_module
+from anatosegnet.build import build_data, build_module, settle_precision
 from anatosegnet.config import config_directory, instantiate
 from anatosegnet.errors import UserError
 from tests.running import compose
@@ -22,6 +22,9 @@ NEEDS = {
     "split/files": ["split.train=a.txt", "split.test=b.txt"],
     "trainer/gpu": ["trainer.accelerator=cpu"],
     "trainer/ddp": ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.sync_batchnorm=false"],
+    "trainer/ddp_slurm": [
+        "trainer.accelerator=cpu", "trainer.devices=1", "trainer.sync_batchnorm=false",
+    ],
     "logger/wandb": ["logger.wandb.offline=true"],
 }
 
@@ -72,6 +75,7 @@ def test_trainer_parts_build(option: str, tmp_path: Path, monkeypatch: pytest.Mo
         if value is not None:
             assert instantiate(config[group], key) is not None
     if group == "trainer":
+        settle_precision(config)
         trainer = instantiate(config, "trainer", logger=False)
         assert trainer.max_epochs == 100
 
