@@ -94,11 +94,12 @@ def test_overlays_show_every_case_at_its_size(run: Run, folder: Path) -> None:
     evaluate(run, compose("data=folder", f"data.root={folder}", name="evaluate"), own_data=False)
     overlays = run.directory / "evaluation" / "folder" / "overlays"
     images = sorted((folder / "images").iterdir())
-    assert sorted(path.name for path in overlays.iterdir()) == [path.name for path in images]
+    assert sorted(path.stem for path in overlays.iterdir()) == [path.stem for path in images]
     for path in images:
-        image, overlay = read_image(path), read_image(overlays / path.name)
+        image, overlay = read_image(path), read_image(overlays / f"{path.stem}.jpg")
         assert overlay.shape[0] == image.shape[0]
-        assert (overlay[:, : image.shape[1]] == image).all()
+        shown = overlay[:, : image.shape[1]].astype(int)
+        assert np.abs(shown - image).mean() < 1 and np.abs(shown - image).max() < 40
 
 
 def test_an_evaluation_is_whole(run: Run) -> None:
