@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from anatosegnet.data.case import read_image, read_mask
+from anatosegnet.data.checksum import sha256
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate
@@ -20,7 +21,7 @@ from anatosegnet.inference import Predictor, mask_at
 from anatosegnet.metrics import overlap_scores
 from anatosegnet.overlay import encode_png
 from anatosegnet.predict import predict
-from anatosegnet.run import Run, sha256
+from anatosegnet.run import Run
 from tests.running import compose
 
 pytestmark = pytest.mark.slow
