@@ -22,8 +22,7 @@ from matplotlib.axes import Axes
 
 from anatosegnet.config import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
-from anatosegnet.data.datamodule import two_sizes
-from anatosegnet.data.transforms import image_to_tensor, resize_image
+from anatosegnet.data.transforms import image_to_tensor, resize_image, two_sizes
 from anatosegnet.errors import UserError
 from anatosegnet.inference import Predictor
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet

@@ -12,7 +12,7 @@ import numpy as np
 
 from anatosegnet.data.simulator import Phantom, simulate
 from anatosegnet.metrics import overlap_scores
-from anatosegnet.overlay import encode_png, error_overlay, thumbnails
+from anatosegnet.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 from anatosegnet.run import Run
 
 DIFFERENT = 12  # phantoms simulated; more cases are these, mirrored and cut
@@ -93,8 +93,8 @@ def make_evaluation(
             kept.append(thumbnails(image, truth, prediction))
             rows.append(score(name, source, truth, prediction, index))
             if overlays:
-                picture = encode_png(error_overlay(image, truth, prediction))
-                (directory / "overlays" / f"{name}.png").write_bytes(picture)
+                picture = encode_jpeg(error_overlay(image, truth, prediction), OVERLAY_JPEG)
+                (directory / "overlays" / f"{name}.jpg").write_bytes(picture)
         else:
             kept.append(kept[index % drawn])
             rows.append({**rows[index % drawn], "id": name})

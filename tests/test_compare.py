@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from anatosegnet import tables
 from anatosegnet.compare import compare
+from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, sha256, write_json
+from anatosegnet.run import Run, write_json
 from anatosegnet.settings import labels
 from tests.running import compose
 

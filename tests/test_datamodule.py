@@ -198,7 +198,7 @@ def test_batches_are_the_same_from_disk_memory_and_files(folder_data: Path) -> N
     assert batches[0]["mask"].dtype == torch.int64
     for other in batches[1:]:
         for key, value in batches[0].items():
-            assert (value == other[key]).all()
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[key]))
 
 
 def test_loaders_leave_the_random_numbers_of_the_network_alone(folder_data: Path) -> None:

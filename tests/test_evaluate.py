@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from anatosegnet.data.case import read_image, read_mask
+from anatosegnet.data.checksum import sha256
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate
@@ -20,7 +21,7 @@ from anatosegnet.inference import Predictor, mask_at
 from anatosegnet.metrics import overlap_scores
 from anatosegnet.overlay import encode_png
 from anatosegnet.predict import predict
-from anatosegnet.run import Run, sha256
+from anatosegnet.run import Run
 from tests.running import compose
 
 pytestmark = pytest.mark.slow
@@ -94,11 +95,12 @@ def test_overlays_show_every_case_at_its_size(run: Run, folder: Path) -> None:
     evaluate(run, compose("data=folder", f"data.root={folder}", name="evaluate"), own_data=False)
     overlays = run.directory / "evaluation" / "folder" / "overlays"
     images = sorted((folder / "images").iterdir())
-    assert sorted(path.name for path in overlays.iterdir()) == [path.name for path in images]
+    assert sorted(path.stem for path in overlays.iterdir()) == [path.stem for path in images]
     for path in images:
-        image, overlay = read_image(path), read_image(overlays / path.name)
+        image, overlay = read_image(path), read_image(overlays / f"{path.stem}.jpg")
         assert overlay.shape[0] == image.shape[0]
-        assert (overlay[:, : image.shape[1]] == image).all()
+        shown = overlay[:, : image.shape[1]].astype(int)
+        assert np.abs(shown - image).mean() < 1 and np.abs(shown - image).max() < 40
 
 
 def test_an_evaluation_is_whole(run: Run) -> None:

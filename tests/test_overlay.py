@@ -8,7 +8,10 @@ from anatosegnet.overlay import (
     FALSE_ALARM,
     HIT,
     MISS,
+    OPACITY,
+    OVERLAY_JPEG,
     THUMBNAIL_EDGE,
+    encode_jpeg,
     error_overlay,
     thumbnails,
     tint_errors,
@@ -38,6 +41,12 @@ def masks(size: tuple[int, int] = (300, 400)) -> tuple[np.ndarray, np.ndarray, n
     return image, truth, prediction
 
 
+def moved(mask: np.ndarray, down: int, right: int) -> np.ndarray:
+    """The mask, of which the part that leaves the image is lost."""
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    return cv2.warpAffine(mask.astype(np.uint8), matrix, mask.shape[::-1]) > 0
+
+
 def test_errors_have_the_colours_of_the_legend() -> None:
     """Breaks if hit, missed and false alarm change their meaning, or tissue stays untouched."""
     image, truth, prediction = masks()
@@ -51,6 +60,37 @@ def test_errors_have_the_colours_of_the_legend() -> None:
     overlay = error_overlay(image, truth, prediction)
     assert overlay.shape == (300, 804, 3)
     assert (overlay[:, :400] == image).all() and (overlay[:, 404:] == tinted).all()
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-90, -170), (140, 190), (-200, 0)])
+def test_only_the_areas_are_tinted_and_each_by_its_opacity(shift: tuple[int, int]) -> None:
+    """Breaks if a blend is off by a level, or pixels beside the lesions are touched.
+
+    The lesions are moved to the borders, and the prediction out of the image.
+    """
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (300, 400, 3), np.uint8)
+    _, truth, prediction = masks()
+    there, predicted = moved(truth, -shift[0], shift[1]), moved(prediction, *shift)
+    expected = image.copy()
+    for area, colour in (
+        (there & predicted, HIT), (there & ~predicted, MISS), (~there & predicted, FALSE_ALARM),
+    ):  # fmt: skip
+        opacity = OPACITY[colour]
+        expected[area] = (1 - opacity) * image[area] + opacity * np.array(colour)
+    tinted = tint_errors(image, there, predicted, 1)
+    outline = (tinted == HIT).all(axis=2) | (tinted == FALSE_ALARM).all(axis=2)
+    assert (tinted == expected).all(axis=2)[~outline].all()
+    assert outline.sum() < 900 and not (outline & ~there & ~predicted).any()
+    assert (tint_errors(image, there & False, there & False, 1) == image).all()
+
+
+def test_an_overlay_keeps_its_colours_in_the_file() -> None:
+    """Breaks if the file's compression blurs outlines of one pixel, as thinned colours do."""
+    overlay = error_overlay(*masks())
+    content = encode_jpeg(overlay, OVERLAY_JPEG)
+    off = np.abs(decode(content).astype(int) - overlay)
+    assert off.mean() < 0.5 and off.max() < 50
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)

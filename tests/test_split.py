@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anatosegnet.data.case import Case
+from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import (
     FilesSplit,
     HoldoutSplit,
     KFoldSplit,
     OfficialSplit,
-    RecordedSplit,
     ReleasedSplit,
     Split,
     Splitter,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, sha256
+from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.transfer import load_weights, origin_of
 from tests.running import compose_small

@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from anatosegnet.config import config_directory
-from anatosegnet.data.datamodule import two_sizes
 from anatosegnet.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,6 +21,7 @@ from anatosegnet.data.transforms import (
     resize_image,
     resize_mask,
     seed_augmentation,
+    two_sizes,
 )
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.split import RecordedSplit, Split
+from anatosegnet.data.recorded_split import RecordedSplit
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.module import SegmentationModule
 from anatosegnet.run import Run

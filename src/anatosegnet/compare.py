@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig
 
 from anatosegnet.config import verb
+from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
-from anatosegnet.run import Run, replacing_directory, sha256
+from anatosegnet.run import Run, replacing_directory
 from anatosegnet.settings import group_settings, labels, setting_of
 
 if TYPE_CHECKING:

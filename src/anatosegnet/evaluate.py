@@ -8,8 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from anatosegnet.config import verb
+from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, environment, replacing_directory, sha256, write_json
+from anatosegnet.run import Run, environment, replacing_directory, write_json
 
 if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule

@@ -52,7 +52,7 @@ class Predictor:
             UserError: The checkpoint is missing, damaged, or not of this run's network.
         """
         from anatosegnet.build import build_module
-        from anatosegnet.data.datamodule import two_sizes
+        from anatosegnet.data.transforms import two_sizes
 
         config = run.config
         module = build_module(config, pretrained=False)

@@ -10,7 +10,8 @@ import numpy as np
 
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.duplicates import find_duplicates, natural_key, pixel_digest, thumbnail
-from anatosegnet.data.split import RecordedSplit, Split
+from anatosegnet.data.recorded_split import RecordedSplit
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 

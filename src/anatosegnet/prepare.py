@@ -110,8 +110,8 @@ def export(
     found: "Audit", data: "SegmentationDataModule", config: DictConfig, include_normal: bool
 ) -> None:
     """Write the resized copy and say how to use it."""
-    from anatosegnet.data.datamodule import two_sizes
     from anatosegnet.data.export import export_cases
+    from anatosegnet.data.transforms import two_sizes
 
     folder, size = Path(config.export), two_sizes(config.size)
     with progress_bar() as show:

@@ -5,7 +5,6 @@
 ``checkpoints/last.ckpt`` (to go on) and ``checkpoints/previous.ckpt`` (the one before).
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -161,12 +160,6 @@ def replacing_directory(directory: Path, overwrite: bool = False) -> Iterator[Pa
         if parent_is_new:
             with suppress(OSError):  # it holds the result
                 directory.parent.rmdir()
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file, by which a later change is noticed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.inference import mask_at, probability_at
 from anatosegnet.lesions import detect
 from anatosegnet.metrics import overlap_scores, relative_area_error, specificity
-from anatosegnet.overlay import encode_png, error_overlay, thumbnails
+from anatosegnet.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 from anatosegnet.surface import surface_scores
 
 if TYPE_CHECKING:
@@ -103,10 +103,15 @@ def score_cases(
         draw(directory, case.name, image, mask > 0, prediction)
         return score_case(case, mask, probability, scoring)
 
+    # a batch is scored while the next one is read and goes through the network
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running: list[Future[Scored | None]] = []
         for batch in readable_batches(data, names, batch_size):
             probabilities = predictor.probabilities([image for _, image, _ in batch])
-            results += [scored for scored in pool.map(score, batch, probabilities) if scored]
+            results += [scored for future in running if (scored := future.result())]
+            pairs = zip(batch, probabilities, strict=True)
+            running = [pool.submit(score, read, probability) for read, probability in pairs]
+        results += [scored for future in running if (scored := future.result())]
     if without_number:
         raise UserError(
             f"the network's output is not a number on {len(without_number)} of {len(names)} "
@@ -175,8 +180,8 @@ def draw(
     directory: Path, name: str, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
 ) -> None:
     """Write the overlay and the thumbnails of a case."""
-    overlay = encode_png(error_overlay(image, truth, prediction))
-    (directory / "overlays" / f"{name}.png").write_bytes(overlay)
+    overlay = encode_jpeg(error_overlay(image, truth, prediction), OVERLAY_JPEG)
+    (directory / "overlays" / f"{name}.jpg").write_bytes(overlay)
     pictures: Mapping[str, bytes] = thumbnails(image, truth, prediction)
     for part, picture in pictures.items():
         (directory / "thumbnails" / f"{name}_{part}.jpg").write_bytes(picture)

@@ -7,9 +7,10 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from anatosegnet.data.split import RecordedSplit
+from anatosegnet.data.checksum import sha256
+from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, sha256
+from anatosegnet.run import Run
 
 if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule

@@ -48,12 +48,6 @@ def hash_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
 
 
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of the bytes: times and sizes may lie (copies, archives, network drives)."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_of_code(*parts: Any) -> str:
     """Hash of the source of modules and functions, and of the libraries they read with."""
     try:

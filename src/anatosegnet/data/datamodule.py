@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import albumentations as A
-import cv2
 import lightning
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
 from anatosegnet.data.case import Case, Problem, count_cases, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, collate, unpack
+from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, loader, unpack
 from anatosegnet.data.download import Source
 from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
 from anatosegnet.data.exclude import leave_out
@@ -25,7 +23,7 @@ from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, wit
 from anatosegnet.data.reading import Cache, CaseReader, content_of_files
 from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
-from anatosegnet.data.transforms import Normalization
+from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
 
 Part = Literal["train", "val", "test"]
@@ -256,22 +254,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return {**self.__dict__, "trainer": None, "resized": {}}
 
     def _loader(self, part: Part) -> DataLoader[dict[str, Any]]:
-        dataset, train = self.dataset(part), part == "train"
-        rank, world_size = 0, 1
+        train, rank, world_size = part == "train", 0, 1
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(len(dataset), self.seed, train, rank, world_size),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
-            worker_init_fn=_start_worker,
-            # its own, or the number of workers would shift the network's random numbers
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        dataset = self.dataset(part)
+        sampler = EpochSampler(len(dataset), self.seed, train, rank, world_size)
+        return loader(dataset, sampler, self.batch_size, self.num_workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled and augmented training batches."""
@@ -286,19 +274,6 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return self._loader("test")
 
 
-def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
-    """An edge, or (height, width), as (height, width)."""
-    try:
-        height, width = (size, size) if isinstance(size, int) else tuple(size)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"data.image_size={size} must be an edge or [height, width]") from error
-    if not (isinstance(height, int) and isinstance(width, int)):
-        raise UserError(f"data.image_size={size} must be whole numbers of pixels")
-    if min(height, width) < 32:
-        raise UserError(f"data.image_size={height}×{width} is too small; at least 32×32")
-    return height, width
-
-
 def natural_order(case: Case) -> list[tuple[int, str]]:
     """Sort key by name in which "benign (2)" stands before "benign (10)"."""
     return natural_key(case.name)
@@ -311,7 +286,3 @@ def _repeated(cases: Iterable[Case]) -> list[Problem]:
         for name, count in counts.items()
         if count > 1
     ]
-
-
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism

@@ -1,4 +1,4 @@
-"""The dataset and the sampler: cases become batches, the same for any number of workers."""
+"""Dataset, sampler and loader: cases become batches, the same for any number of workers."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from anatosegnet.data.case import Case
 from anatosegnet.data.records import Resized, one_channel_if_grey
@@ -192,3 +192,33 @@ class EpochSampler(Sampler[Key]):
         if self.train:
             return -(-self.size // self.world_size)
         return len(range(self.rank, self.size, self.world_size))
+
+
+def loader(
+    dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, workers: int, seed: int
+) -> DataLoader[dict[str, Any]]:
+    """Batches as `collate` makes them.
+
+    Args:
+        dataset: The cases.
+        sampler: Their order.
+        batch_size: Images per step and process.
+        workers: Processes that prepare batches; 0 prepares them in this one.
+        seed: Of the workers' own random numbers.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=collate,
+        worker_init_fn=_start_worker,
+        # its own, or the number of workers would shift the network's random numbers
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism

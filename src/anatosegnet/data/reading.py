@@ -12,8 +12,9 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from anatosegnet.data import case as case_module
-from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code, hash_of_file
+from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
+from anatosegnet.data.checksum import sha256
 from anatosegnet.data.dataset import FreshCases, Reader
 from anatosegnet.data.duplicates import pixel_digest, thumbnail
 from anatosegnet.data.records import (
@@ -167,7 +168,7 @@ def content_of_files(case: Case) -> str:
         OSError: A file cannot be read.
     """
     files = [case.image, *case.masks] if case.image else list(case.masks)
-    return hash_of(case.label, *(hash_of_file(path) for path in files))
+    return hash_of(case.label, *(sha256(path) for path in files))
 
 
 @rank_zero_only

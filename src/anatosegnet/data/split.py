@@ -142,7 +142,7 @@ class OfficialSplit:
             )
         if without:
             raise UserError(
-                f"split=official: {len(without)} cases have no official fold: {_some(without)}; "
+                f"split=official: {len(without)} cases have no official fold: {some(without)}; "
                 "leave them out, or use split=kfold"
             )
         folds = sorted({case.fold for case in cases if case.fold is not None})
@@ -206,7 +206,7 @@ class FilesSplit:
             if leaked:
                 raise UserError(
                     f"split: {len(leaked)} cases are both in train and in {part}: "
-                    f"{_some(leaked)}; take them out of one list"
+                    f"{some(leaked)}; take them out of one list"
                 )
         description = f"files train {self.train.stem}, {origin}, test {self.test.stem}"
         return Split(train, val, test, description)
@@ -223,44 +223,6 @@ def benchmark_split(directory: str, fold: int = 1) -> FilesSplit:
         raise UserError(f"split.fold={fold} must be 1, 2 or 3: the benchmark has three splits")
     train, test = (str(Path(directory) / f"busi_{part}{fold}.txt") for part in ("train", "val"))
     return FilesSplit(train, test, val=test)
-
-
-class RecordedSplit:
-    """The split that a run wrote into its ``split.csv``."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __call__(self, cases: Sequence[Case]) -> Split:
-        """Read the split; raises UserError if its cases are not all there."""
-        split = self.read()
-        known = {case.name for case in cases}
-        missing = sorted({*split.train, *split.val, *split.test} - known)
-        if missing:
-            raise UserError(
-                f"{len(missing)} cases of {self.path} are not in the data: {_some(missing)}; "
-                "point paths.data_dir to the data of the run"
-            )
-        return split
-
-    def read(self) -> Split:
-        """The split as recorded, whatever cases there are."""
-        parts: dict[str, list[str]] = {part: [] for part in PARTS}
-        for row in self.rows():
-            parts[row["part"]].append(row["id"])
-        train, val, test = (tuple(parts[part]) for part in PARTS)
-        return Split(train, val, test, f"recorded in {self.path}")
-
-    def rows(self) -> list[dict[str, str]]:
-        """The rows of ``split.csv``; older runs have no ``group`` and no ``pixels``."""
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-            if wrong := [row for row in rows if row["part"] not in PARTS or not row["id"]]:
-                raise ValueError(f"part {wrong[0]['part']!r}")
-        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-            raise UserError(f"{self.path} cannot be read as a split ({error!r})") from error
-        return rows
 
 
 def _hold_out(
@@ -298,12 +260,12 @@ def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
-            f"split: {len(unknown)} names in {path} are not in the data: {_some(unknown)}; "
+            f"split: {len(unknown)} names in {path} are not in the data: {some(unknown)}; "
             "use the names of this dataset's cases"
         )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"split: {path} names cases twice: {_some(repeated)}")
+        raise UserError(f"split: {path} names cases twice: {some(repeated)}")
     if not names:
         raise UserError(f"split: the list {path} is empty")
     return tuple(names)
@@ -314,5 +276,6 @@ def _without_suffix(name: str) -> str:
     return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,10 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anatosegnet.errors import UserError
+
 Normalization = Literal["imagenet", "symmetric"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
+    """An edge, or (height, width), as (height, width)."""
+    try:
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.image_size={size} must be an edge or [height, width]") from error
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise UserError(f"data.image_size={size} must be whole numbers of pixels")
+    if min(height, width) < 32:
+        raise UserError(f"data.image_size={height}×{width} is too small; at least 32×32")
+    return height, width
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

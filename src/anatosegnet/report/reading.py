@@ -80,8 +80,11 @@ class Evaluation:
 
     def overlay(self, name: str) -> str:
         """The full-size overlay, relative to the directory; "" where there is none."""
-        path = f"overlays/{name}.png"
-        return path if (self.directory / path).is_file() else ""
+        for suffix in (".jpg", ".png"):  # as earlier versions wrote them
+            path = f"overlays/{name}{suffix}"
+            if (self.directory / path).is_file():
+                return path
+        return ""
 
 
 def typed(

@@ -1,0 +1,10 @@
+"""Checksums of files; light enough for a program's first lines."""
+
+import hashlib
+from pathlib import Path
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes: times and sizes may lie (copies, archives, network drives)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
