@@ -345,3 +345,41 @@ def test_two_processes_never_train_in_one_directory(
     with run.locked(), pytest.raises(UserError, match="being trained by another process"):
         train(compose_tiny(run.directory), Run(run.directory))
     assert not run.directory.exists()
+
+
+def test_slurm_requeues_and_goes_on(
+    whole: tuple[Run, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if SLURM's warning does not requeue the job, or its own checkpoint gets in the way."""
+    run, called = Run(tmp_path / "run"), tmp_path / "called"
+    control = tmp_path / "bin" / "scontrol"
+    control.parent.mkdir()
+    control.write_text(f'#!/bin/sh\necho "$@" > {called}\n')
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{control.parent}{os.pathsep}{os.environ['PATH']}")
+    job = {"NTASKS": 1, "JOB_ID": 7, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NTASKS_PER_NODE": 1}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.setenv("SLURM_NODELIST", "localhost")
+    config = compose_tiny(run.directory, "trainer.max_epochs=400", "scheduler.T_max=4")
+    child = Child(lambda: train(config, run), tmp_path / "log")
+    deadline = time.monotonic() + 60
+    while not run.last_path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    child.kill(signal.SIGUSR1)
+    while not called.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.kill(signal.SIGTERM)
+    assert child.wait() == 143, child.log.read_text()
+    assert called.read_text().split() == ["requeue", "7"]
+    assert not list(run.directory.rglob("hpc_ckpt*"))
+    config = resumed(run)
+    epoch = torch.load(run.last_path, weights_only=True)["epoch"]
+    config.trainer.max_epochs = epoch + 2
+    child = Child(lambda: train(config, run), tmp_path / "resumed")
+    assert child.wait() == 0, child.log.read_text()
+    rows = run.metrics_path.read_text().splitlines()
+    assert len(rows) == epoch + 3
+    same = min(len(rows), EPOCHS)
+    assert rows[:same] == whole[0].metrics_path.read_text().splitlines()[:same]
