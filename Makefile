@@ -31,10 +31,10 @@ demo: .venv/installed  ## train on built-in data (CPU, minutes), test, draw over
 	$(BIN)/python -c "import json, sys; print(f\"test IoU  {json.load(open(sys.argv[1]))['test/iou']:.3f}\")" $$run/summary.json
 
 test: .venv/installed-dev lint wheel-check  ## lint, types, wheel, all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-fast: .venv/installed-dev  ## the tests that take less than a second each
-	$(BIN)/python -m pytest -q -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' --numprocesses auto
 
 lint: .venv/installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -48,8 +48,9 @@ format: .venv/installed-dev  ## put the code in order
 wheel-check: .venv/installed-dev  ## a wheel, installed elsewhere, composes its configs
 	scripts/check_wheel.sh $(BIN)/python
 
-bench: .venv/installed  ## speed and memory of the attention (minutes; wants an idle machine)
+bench: .venv/installed  ## speed of attention and training (minutes; wants an idle machine)
 	$(BIN)/python scripts/bench_attention.py
+	$(BIN)/python scripts/bench_training.py
 
 clean:  ## remove .venv and what tools leave behind
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -204,7 +204,14 @@ def test_circumstances_do_not_make_a_setting() -> None:
     """Breaks if where or on what a run ran makes it another setting."""
     one, other = settings_of(
         ("seed=1", "run_dir=a", "data.num_workers=0"),
-        ("seed=2", "run_dir=b", "data.num_workers=4", "trainer=cpu", "paths.data_dir=/x"),
+        (
+            "seed=2",
+            "run_dir=b",
+            "data.num_workers=4",
+            "trainer.accelerator=cpu",
+            "compile=true",
+            "paths.data_dir=/x",
+        ),
     )
     assert one == other
     assert one != settings_of(("data.image_size=128",))[0]

@@ -23,7 +23,9 @@ NEEDS = {
     "trainer/gpu": ["trainer.accelerator=cpu"],
     "trainer/ddp": ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.sync_batchnorm=false"],
     "trainer/ddp_slurm": [
-        "trainer.accelerator=cpu", "trainer.devices=1", "trainer.sync_batchnorm=false",
+        "trainer.accelerator=cpu",
+        "trainer.devices=1",
+        "trainer.sync_batchnorm=false",
     ],
     "logger/wandb": ["logger.wandb.offline=true"],
 }

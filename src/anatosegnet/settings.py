@@ -15,7 +15,8 @@ REPETITION = frozenset(
 CIRCUMSTANCE = (
     "name", "run_dir", "resume", "test", "paths.", "logger.", "hydra.", "data.root",
     "data.num_workers", "data.cache", "trainer.accelerator", "trainer.default_root_dir",
-    "trainer.enable_", "trainer.logger", "callbacks.", "optimizer.fused", "split.directory",
+    "trainer.enable_", "trainer.log", "callbacks.", "optimizer.fused", "split.directory",
+    "from_run", "deterministic", "compile", "channels_last",
 )  # fmt: skip
 # of the callbacks only what decides over training
 DECISIVE = ("callbacks.best.monitor", "callbacks.early", "callbacks.ema")
