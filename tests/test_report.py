@@ -13,7 +13,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.report import write_comparison, write_report
 from anatosegnet.report.comparison import choose_pictures
 from anatosegnet.report.html import embed
-from anatosegnet.report.reading import Evaluation, label, typed
+from anatosegnet.report.reading import Evaluation, label, learning_curves, typed
 from anatosegnet.report.tables import show, show_p, table, tables
 from anatosegnet.run import Run
 from tests.evaluations import make_evaluation
@@ -208,6 +208,26 @@ def test_columns_are_numbers_only_where_all_cells_are() -> None:
     ]  # fmt: skip
     assert cases[0] == {"id": "NA", "birads": "4", "iou": 0.5, "hd95": None, "note": "3"}
     assert cases[1] == {"id": "007", "birads": "5", "iou": None, "hd95": 2.0, "note": "b"}
+
+
+def test_learning_curves_of_one_row_an_epoch_and_of_lightning_s_csv(tmp_path: Path) -> None:
+    """Breaks if either form of ``metrics.csv`` loses points, or an epoch is counted from 0."""
+    run = Run(tmp_path)
+    run.metrics_path.write_text(
+        "epoch,train/loss,train/lr,val/iou,val/dice\n"
+        "0,1.5,0.1,0.25,\n1,1.25,0.1,,\n2,1.0,0.05,0.5,nan\n"
+    )
+    whole = learning_curves(run)
+    run.metrics_path.write_text(
+        "epoch,step,train/loss,train/lr,val/iou,val/dice\n"
+        "0,9,,,0.25,\n0,9,1.5,0.1,,\n1,19,1.25,0.1,,\n2,29,,,0.5,nan\n2,29,1.0,0.05,,\n2,29,,,,\n"
+    )
+    assert whole == learning_curves(run)
+    assert whole == {
+        "train/loss": [(1, 1.5), (2, 1.25), (3, 1.0)],
+        "train/lr": [(1, 0.1), (2, 0.1), (3, 0.05)],
+        "val/iou": [(1, 0.25), (3, 0.5)],
+    }
 
 
 def test_labels_are_what_people_say() -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
 from anatosegnet.errors import UserError
+from anatosegnet.latex import latex
 from anatosegnet.settings import REPETITION, flatten
 from anatosegnet.statistics import (
     PERMUTATIONS,
@@ -166,7 +167,8 @@ def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> 
         *(f"- {name}: {text}" for name, text in said.items()),
     ]  # fmt: skip
     (directory / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (directory / "comparison.tex").write_text(latex(shown, said), encoding="utf-8")
+    tex = latex(without_differences(shown), said)
+    (directory / "comparison.tex").write_text(tex, encoding="utf-8")
 
 
 def readable(table: DataFrame) -> DataFrame:
@@ -208,23 +210,6 @@ def readable(table: DataFrame) -> DataFrame:
 def without_differences(shown: DataFrame) -> DataFrame:
     """The readable table without the columns that make it too wide to print."""
     return shown[[column for column in shown if not column.startswith("difference")]]
-
-
-def latex(shown: DataFrame, said: Mapping[str, str]) -> str:
-    """The table for booktabs, as wide as a page; the notes stand as comments above it."""
-    shown = without_differences(shown)
-    escaped = shown.rename(columns=escape).map(escape)
-    layout = "ll" + "r" * (len(shown.columns) - 2)
-    body = escaped.to_latex(index=False, escape=False, column_format=layout)
-    comments = "".join(f"% {name}: {text}\n" for name, text in said.items())
-    return f"% needs \\usepackage{{booktabs}}\n{comments}{body}"
-
-
-def escape(text: str) -> str:
-    """Text for LaTeX."""
-    marks = {"\\": r"\textbackslash{}", "±": r"$\pm$", "<": "$<$", "…": r"\ldots{}"}
-    marks |= {mark: f"\\{mark}" for mark in "_%&#${}"}
-    return "".join(marks.get(letter, letter) for letter in text)
 
 
 def digits_of(values: Series) -> int:
