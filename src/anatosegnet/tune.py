@@ -29,7 +29,6 @@ from anatosegnet.tuning.report import in_short, report
 from anatosegnet.tuning.space import (
     Dimension,
     check,
-    compose_training,
     key_of,
     parse,
     read_space,
@@ -108,18 +107,22 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     search = config.search
     directory = Path(search.directory)
-    space = read_space(search.space)
-    check(space, given)
-    training = compose_training(given)
-    refuse_tuning_on_test(training)
     if not isinstance(search.trials, int) or search.trials < 1:
         raise UserError(f"search.trials={search.trials}: give a number above 0")
+    space = read_space(search.space)
+    training = check(space, given)
+    refuse_tuning_on_test(training)
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / ".lock")  # of opening the study, and of starting a trial
-    with lock:
-        storage = open_storage(str(search.storage), directory)
-        study = open_study(storage, directory, conditions_of(training, space))
-        lost = fail_lost_trials(study, storage)
+    try:
+        with lock:
+            storage = open_storage(str(search.storage), directory)
+            study = open_study(storage, directory, conditions_of(training, space))
+            lost = fail_lost_trials(study, storage)
+    except UserError:
+        if [path.name for path in directory.iterdir()] == [".lock"]:
+            (directory / ".lock").unlink()
+        raise
     if lost:
         numbers = ", ".join(map(str, lost))
         print(f"trial {numbers}: its process is gone; what it tried may be tried again")

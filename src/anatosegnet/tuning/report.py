@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.errors import UserError
 from anatosegnet.run import replacing
 from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
-from anatosegnet.tuning.study import count
+from anatosegnet.tuning.study import count, without_password
 
 if TYPE_CHECKING:
     import optuna
@@ -174,11 +174,6 @@ def train_command(directory: Path) -> str:
     parts = ["--config-dir", str(directory), "experiment=best"]
     parts += [f"hydra.searchpath=[file://{path}]" for path in searchpath()[1::2]]
     return f"python -m anatosegnet.train {shlex.join(parts)}"
-
-
-def without_password(command: str) -> str:
-    """A command whose database URL does not give the password away."""
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", command)
 
 
 def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[str]:

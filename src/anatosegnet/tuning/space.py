@@ -58,10 +58,9 @@ class Dimension:
             value = trial.suggest_float(self.key, self.low, self.high, log=self.log, step=self.step)
         return f"{self.key}={value}"
 
-    def ends(self) -> list[str]:
-        """Overrides that stand for all values: the ends, or every choice."""
-        values = self.choices or (str(self.low), str(self.high))
-        return [f"{self.key}={value}" for value in values]
+    def examples(self) -> list[str]:
+        """Overrides of all choices, or of the low end."""
+        return [f"{self.key}={value}" for value in self.choices or (self.low,)]
 
     def describe(self) -> dict[str, Any]:
         """The same in words, for comparing studies."""
@@ -189,11 +188,11 @@ def is_group(key: str) -> bool:
     return bool(hydra_.config_loader.get_group_options(key.replace(".", "/")))
 
 
-def check(space: Sequence[Dimension], given: Sequence[str]) -> None:
-    """Compose every choice and both ends of every range beside the given overrides.
+def check(space: Sequence[Dimension], given: Sequence[str]) -> DictConfig:
+    """Compose every choice beside the given overrides; returns the config without any of them.
 
     Raises:
-        UserError: A key is no setting, is also given, belongs to the study, or a value of it
+        UserError: A key is no setting, is also given, belongs to the study, or a choice of it
             does not compose.
     """
     for override in parse(given):
@@ -204,7 +203,8 @@ def check(space: Sequence[Dimension], given: Sequence[str]) -> None:
                     f"{key} is both searched and given: leave out {override.input_line}, or "
                     f"search.space.{key}=null"
                 )
-    known = dotted_keys(compose_training(given))
+    training = compose_training(given)
+    known = dotted_keys(training)
     for dimension in space:
         key = dimension.key
         if RESERVED.match(key):
@@ -213,12 +213,15 @@ def check(space: Sequence[Dimension], given: Sequence[str]) -> None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; train --cfg job lists the settings"
             raise UserError(f"search.space: {key} is not a setting{hint}")
-    ends = [dimension.ends() for dimension in space]
-    first = [choices[0] for choices in ends]
-    for index, choices in enumerate(ends):
-        # a range composes where its low end does
-        for choice in choices if space[index].choices else choices[:1]:
-            try:
-                compose_training([*given, *first[:index], choice, *first[index + 1 :]])
-            except (HydraException, OmegaConfBaseException) as error:
-                raise UserError(f"search.space: {choice}: {one_line(error)}") from error
+    first = [dimension.examples()[0] for dimension in space]
+    tried = [first]  # then one other choice at a time; a range composes where its low end does
+    for index, dimension in enumerate(space):
+        for other in dimension.examples()[1:]:
+            tried.append([*first[:index], other, *first[index + 1 :]])
+    for choices in tried:
+        try:
+            compose_training([*given, *choices])
+        except (HydraException, OmegaConfBaseException) as error:
+            message = f"search.space: {' '.join(choices)}: {one_line(error)}"
+            raise UserError(message) from error
+    return training

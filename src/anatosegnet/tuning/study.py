@@ -1,6 +1,7 @@
 """A study: where it is kept, what it must not be mixed with, and how many trials are left."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,15 +27,18 @@ def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
     """
     import optuna
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     where = {"sqlite": str(directory / "study.db"), "journal": str(directory / "study.log")}.get(
         where, where
     )
     try:
         if where.endswith(".log"):
-            Path(where).parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(where))
+            path = Path(where).resolve()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Optuna's usual lock, a link, is never given up where the path is relative
+            lock = JournalFileOpenLock(str(path), grace_period=10)
+            return JournalStorage(JournalFileBackend(str(path), lock))
         engine: dict[str, Any] = {}
         if "://" not in where:
             Path(where).parent.mkdir(parents=True, exist_ok=True)
@@ -49,10 +53,10 @@ def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
         refused = isinstance(error, OSError | ValueError | ImportError)
         if refused or type(error).__module__.startswith(("sqlalchemy", "optuna")):
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"search.storage={where}: {reason}") from error
+            raise UserError(f"search.storage={without_password(where)}: {reason}") from error
         raise
     finally:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def open_study(
@@ -135,6 +139,11 @@ def fail_lost_trials(study: "optuna.Study", storage: "optuna.storages.BaseStorag
             study.tell(trial.number, state=TrialState.FAIL)
             lost.append(trial.number)
     return lost
+
+
+def without_password(text: str) -> str:
+    """A text in which a database URL does not give its password away."""
+    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
 
 
 def count(study: "optuna.Study") -> dict[str, int]:

@@ -16,6 +16,7 @@ from types import TracebackType
 
 ERROR = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt)\b")
 PATIENCE = 120  # seconds that a training has to save and leave after SIGTERM
+INTERVAL = 0.5  # seconds between two looks at metrics.csv
 
 
 class TrialFailed(Exception):
@@ -74,12 +75,8 @@ class Training:
     ) -> None:
         self.stop()
 
-    def epochs(self, interval: float = 0.5) -> Iterator[tuple[int, float]]:
-        """Each epoch (from 0) and its ``val/iou`` as they come, until the process has ended.
-
-        Args:
-            interval: Seconds between two looks.
-        """
+    def epochs(self) -> Iterator[tuple[int, float]]:
+        """Each epoch (from 0) and its ``val/iou`` as they come, until the process has ended."""
         seen: set[int] = set()
         stamp = None
         while True:
@@ -93,7 +90,7 @@ class Training:
                         yield epoch, score
             if ended:
                 return
-            time.sleep(interval)
+            time.sleep(INTERVAL)
 
     def stop(self) -> None:
         """End the process as a cluster would, by SIGTERM; one that stays is killed."""
