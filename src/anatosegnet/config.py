@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from anatosegnet.errors import UserError
+from anatosegnet.errors import TrainingFailed, UserError
 
 
 def config_directory() -> Path:
@@ -38,9 +40,19 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def guarded(config: DictConfig) -> None:
+            failed = None
             # Hydra adds a line of its own to what leaves the task
             with errors_in_one_line(config_name):
-                task(config)
+                try:
+                    task(config)
+                except TrainingFailed as error:
+                    job = HydraConfig.get()
+                    if job.mode != RunMode.MULTIRUN:
+                        raise
+                    print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+                    failed = error
+            if failed is not None:  # the other jobs go on, then Hydra raises it again
+                raise failed
 
         program = hydra.main(
             version_base="1.3", config_path=str(config_directory()), config_name=config_name

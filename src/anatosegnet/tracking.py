@@ -12,21 +12,21 @@ from omegaconf import DictConfig, open_dict
 
 
 def identify(config: DictConfig) -> None:
-    """Fill in ``logger.wandb``'s ``id`` and ``group`` where they are null.
+    """Give the run its own ``logger.wandb.id``, and fill in ``logger.wandb.group``.
 
-    The id is the run's own: it is kept in its ``config.yaml``, so that a resumed run goes on in
-    the same place. The jobs of a sweep share the name of its folder as their group.
+    Both are kept in its ``config.yaml``, so that a resumed run goes on in the same place. The
+    jobs of a sweep share the name of its folder as their group.
 
     Args:
-        config: The composed config; changed in place. Does nothing without ``logger.wandb``.
+        config: The config of a run that begins, repeats another, or goes on (``resume``); changed
+            in place. Nothing happens without ``logger.wandb``.
     """
     wandb = (config.get("logger") or {}).get("wandb")
-    if wandb is None:
+    if wandb is None or (config.resume is not None and wandb.get("id")):
         return
     with open_dict(wandb):
-        if wandb.get("id") is None:
-            wandb.id = run_id(Path(config.run_dir))
-        if wandb.get("group") is None:
+        wandb.id = run_id(Path(config.run_dir))
+        if wandb.get("group") is None or config.get("from_run"):  # it was the other run's
             wandb.group = sweep_name(config)
 
 
@@ -46,7 +46,10 @@ def sweep_name(config: DictConfig) -> str | None:
 
 
 def finish() -> None:
-    """End the wandb run of this process, if any: the next job of a sweep must not go on in it."""
+    """End the wandb run of this process, if any: the next job of a sweep must not go on in it.
+
+    Called in a ``finally``; a run that ends by an error is marked as failed.
+    """
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
