@@ -13,14 +13,12 @@ from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
 from anatosegnet.runs import list_runs
 
-NOW = time.time()
-
 
 def write_run(directory: Path, epochs: int = 3, **summary: object) -> Path:
     """A run of ``epochs`` of 10, its best epoch the second."""
     directory.mkdir(parents=True)
     (directory / "config.yaml").write_text("trainer: {max_epochs: 10}\n")
-    (directory / "summary.json").write_text(json.dumps({"began": NOW - 60, **summary}))
+    (directory / "summary.json").write_text(json.dumps({"began": time.time() - 60, **summary}))
     scores = [0.2, 0.6, 0.5, 0.4][:epochs]
     rows = [f"{epoch},0.1,{score}" for epoch, score in enumerate(scores)]
     (directory / "metrics.csv").write_text("\n".join(["epoch,train/loss,val/iou", *rows]) + "\n")
@@ -29,12 +27,13 @@ def write_run(directory: Path, epochs: int = 3, **summary: object) -> Path:
 
 def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Breaks if a dead run passes for a running one, or a score is another epoch's."""
-    write_run(tmp_path / "a/done", 4, state="finished", began=NOW - 900, minutes=12.5,
+    now = time.time()
+    write_run(tmp_path / "a/done", 4, state="finished", began=now - 900, minutes=12.5,
               **{"val/iou": 0.6, "best_epoch": 2, "test/iou": 0.55})  # fmt: skip
-    write_run(tmp_path / "a/live", state="running", began=NOW - 120, **this_process())
+    write_run(tmp_path / "a/live", state="running", began=now - 120, **this_process())
     write_run(tmp_path / "b/dead", state="running", **{**this_process(), "pid": 2**22 + 1})
-    write_run(tmp_path / "b/away", state="running", began=NOW - 50, host="elsewhere", pid=1)
-    write_run(tmp_path / "b/new", 0, state="running", began=NOW, **this_process())
+    write_run(tmp_path / "b/away", state="running", began=now - 50, host="elsewhere", pid=1)
+    write_run(tmp_path / "b/new", 0, state="running", began=now, **this_process())
     lines = {line.name: line for line in list_runs(tmp_path)}
     assert list(lines) == ["a/done", "a/live", "b/dead", "b/away", "b/new"]  # newest last
     assert [line.state for line in lines.values()] == [

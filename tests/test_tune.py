@@ -179,7 +179,7 @@ def test_a_worker_may_die_at_any_moment(trainer: Path) -> None:
         return found
 
     for number, stop in enumerate((signal.SIGKILL, signal.SIGINT)):
-        process = worker(trainer, "search.trials=4", SECONDS="0.3")
+        process = worker(trainer, "search.trials=4", SECONDS="0.2")
         metrics = Path(f"study/trials/{number + 1:04d}/metrics.csv")  # the second it runs
         wait_for(metrics.exists)
         process.send_signal(stop)

@@ -122,13 +122,13 @@ class Training:
         return f"{last[:300]} (exit status {code})"
 
 
-def modified(path: Path) -> tuple[int, int] | None:
+def modified(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file is written or replaced."""
     try:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_ino
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def dies_with_us() -> Callable[[], None] | None:
