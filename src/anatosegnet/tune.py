@@ -6,6 +6,7 @@ by. The test cases are never looked at.
 
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -205,6 +206,7 @@ class Worker:
             finally:
                 if self.lock.is_locked:
                     self.lock.release()
+            self.tidy()
             self.give_up()
 
     def run_trial(self, trial: "optuna.Trial") -> float:
@@ -258,6 +260,17 @@ class Worker:
         trial.set_user_attr("epochs", max(scores) + 1)
         trial.set_user_attr("minutes", round((time.monotonic() - started) / 60, 2))
         return scores[best]
+
+    def tidy(self) -> None:
+        """Keep the checkpoints of the best trial only: those of a whole study would fill a disk."""
+        from optuna.trial import TrialState
+
+        complete = (TrialState.COMPLETE,)
+        best = self.study.best_trial.number if self.study.get_trials(False, complete) else None
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number != best:
+                folder = self.directory / "trials" / f"{trial.number:04d}" / "checkpoints"
+                shutil.rmtree(folder, ignore_errors=True)
 
     def give_up(self) -> None:
         """UserError if there was never anything but failures."""
