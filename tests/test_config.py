@@ -211,3 +211,31 @@ def test_a_program_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "launcher"),
+    [("TrainingFailed", []), ("UserError", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])],
+)
+def test_a_failed_job_does_not_stop_a_sweep(
+    error: str, launcher: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a job that diverges takes the others with it, here or in a launcher's process."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from anatosegnet.config import verb\n"
+        f"from anatosegnet.errors import {error}\n"
+        "@verb('train')\n"
+        "def main(config):\n"
+        f"    if config.seed == 0: raise {error}('the loss is not finite')\n"
+        "    print('trained', config.seed)\n"
+        "if __name__ == '__main__': main()"
+    )
+    given = ["-m", "seed=0,1,2", f"run_dir={tmp_path}/sweep", *launcher]
+    result = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert sorted(result.stdout.split()) == ["1", "2", "trained", "trained"], result.stderr
+    assert "job 0 failed: the loss is not finite" in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: the loss is not finite"
+    assert "Traceback" not in result.stderr

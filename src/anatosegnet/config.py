@@ -45,9 +45,10 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
             with errors_in_one_line(config_name):
                 try:
                     task(config)
-                except TrainingFailed as error:
+                except UserError as error:
                     job = HydraConfig.get()
-                    if job.mode != RunMode.MULTIRUN:
+                    goes_on = isinstance(error, TrainingFailed) or elsewhere(job)
+                    if job.mode != RunMode.MULTIRUN or not goes_on:
                         raise
                     print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
                     failed = error
@@ -66,6 +67,11 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
         return main
 
     return decorate
+
+
+def elsewhere(job: Any) -> bool:
+    """Whether a launcher runs the jobs in other processes, which must not exit but return."""
+    return not str(job.launcher._target_).endswith(".BasicLauncher")
 
 
 @contextmanager

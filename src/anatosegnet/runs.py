@@ -181,9 +181,11 @@ def print_lines(lines: list[Line]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # no reason to cut at 80 columns
+        console.width = 1000
     table = Table(box=box.HEAVY_HEAD if console.is_terminal else None)
     table.pad_edge = console.is_terminal
-    table.add_column("run", no_wrap=True)
+    table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for title in ("epochs", "val IoU", "at epoch", "test IoU", "minutes"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -81,8 +81,9 @@ def print_table(
     from anatosegnet.settings import shorten
 
     short = shorten(keys)
-    # outside a terminal lines must not be folded at 80 columns
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # no reason to cut at 80 columns
+        console.width = 1000
     table = Table(title=f"{name}: the best trials", title_justify="left")
     for column in ("trial", "val/iou", "at epoch", "min", *(short[key] for key in keys)):
         table.add_column(column, justify="right", no_wrap=True)
@@ -213,6 +214,8 @@ def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[st
 
 def plain_style(figure: Any) -> None:
     """White ground and thin lines in the place of Optuna's style; titles are file names."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure.suptitle("")
     for axes in figure.axes:
         axes.set_title("")
@@ -227,6 +230,10 @@ def plain_style(figure: Any) -> None:
         axes.grid(False, which="minor")
         for side in ("left", "bottom"):
             axes.spines[side].set(visible=True, color="0.4", linewidth=0.8)
+        if axes.get_xscale() == "log":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         labels = [text.get_text().strip("'") for text in axes.get_xticklabels()]
         if any(re.match("[a-z]", label) for label in labels):  # choices
             ticks = axes.get_xticks()
