@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from anatosegnet.build import build_data, build_module, settle_precision
 from anatosegnet.config import config_directory, instantiate
 from anatosegnet.errors import UserError
+from anatosegnet.tuning.space import check, read_space
 from tests.running import compose
 
 CONFIGS = config_directory()
@@ -42,7 +43,7 @@ def test_every_group_is_known_to_these_tests() -> None:
     """Breaks if a new config group is not tested here."""
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
     tested = {"model", "data", "split", "augmentation", "loss", "optimizer", "scheduler", "trainer",
-              "callbacks", "logger", "paths", "hydra", "experiment", "sweep"}  # fmt: skip
+              "callbacks", "logger", "paths", "hydra", "experiment", "sweep", "search"}  # fmt: skip
     assert groups == tested
 
 
@@ -102,6 +103,24 @@ def test_sweeps_are_multiruns(option: str) -> None:
     assert config.hydra.mode.name == "MULTIRUN"
     for key in config.hydra.sweeper.params:
         assert OmegaConf.select(config, key) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", options("search"))
+def test_searches_are_of_settings_that_exist(option: str) -> None:
+    """Breaks if a search names a setting or choice that is gone, or its sampler does not build."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = hydra.compose("tune", [f"search={option.split('/')[1]}"])
+        check(read_space(config.search.space), [])
+    assert type(instantiate(config.search, "sampler")).__name__ == "TPESampler"
+
+
+@pytest.mark.parametrize("option", options("search/pruner"))
+def test_pruners_build(option: str) -> None:
+    """Breaks if a pruner's YAML does not fit Optuna's class."""
+    choice = option.split("/")[1]
+    config = compose(f"search/pruner={choice}", "trainer.max_epochs=30", name="tune")
+    assert type(instantiate(config.search, "pruner")).__module__.startswith("optuna.pruners")
 
 
 def test_released_protocol() -> None:
@@ -167,7 +186,9 @@ def test_mistakes_end_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["train", "evaluate", "compare", "predict", "prepare"])
+@pytest.mark.parametrize(
+    "verb", ["train", "evaluate", "compare", "predict", "prepare", "tune", "runs"]
+)
 def test_help_is_quick(verb: str) -> None:
     """Breaks if a heavy import moves to the top of a program.
 
@@ -188,9 +209,39 @@ def test_a_program_imports_nothing_heavy() -> None:
     """Breaks if torch or lightning is imported before the config is known to be good."""
     code = (
         "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.compare;"
-        "import anatosegnet.predict, anatosegnet.prepare;"
-        "heavy = {'torch', 'lightning', 'timm', 'pandas', 'scipy', 'wandb'};"
+        "import anatosegnet.predict, anatosegnet.prepare, anatosegnet.tune, anatosegnet.runs;"
+        "import anatosegnet.tracking;"
+        "heavy = {'torch', 'lightning', 'timm', 'pandas', 'scipy', 'wandb', 'optuna'};"
+        "heavy |= {'matplotlib', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "launcher"),
+    [("TrainingFailed", []), ("UserError", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])],
+)
+def test_a_failed_job_does_not_stop_a_sweep(
+    error: str, launcher: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a job that diverges takes the others with it, here or in a launcher's process."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from anatosegnet.config import verb\n"
+        f"from anatosegnet.errors import {error}\n"
+        "@verb('train')\n"
+        "def main(config):\n"
+        f"    if config.seed == 0: raise {error}('the loss is not finite')\n"
+        "    print('trained', config.seed)\n"
+        "if __name__ == '__main__': main()"
+    )
+    given = ["-m", "seed=0,1,2", f"run_dir={tmp_path}/sweep", *launcher]
+    result = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert sorted(result.stdout.split()) == ["1", "2", "trained", "trained"], result.stderr
+    assert "job 0 failed: the loss is not finite" in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: the loss is not finite"
+    assert "Traceback" not in result.stderr

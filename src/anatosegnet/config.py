@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from anatosegnet.errors import UserError
+from anatosegnet.errors import TrainingFailed, UserError
 
 
 def config_directory() -> Path:
@@ -38,8 +40,20 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def guarded(config: DictConfig) -> None:
-            with errors_in_one_line():  # Hydra adds a line of its own to what leaves the task
-                task(config)
+            failed = None
+            # Hydra adds a line of its own to what leaves the task
+            with errors_in_one_line(config_name):
+                try:
+                    task(config)
+                except UserError as error:
+                    job = HydraConfig.get()
+                    goes_on = isinstance(error, TrainingFailed) or elsewhere(job)
+                    if job.mode != RunMode.MULTIRUN or not goes_on:
+                        raise
+                    print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+                    failed = error
+            if failed is not None:  # the other jobs go on, then Hydra raises it again
+                raise failed
 
         program = hydra.main(
             version_base="1.3", config_path=str(config_directory()), config_name=config_name
@@ -47,7 +61,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def main() -> None:
-            with errors_in_one_line():
+            with errors_in_one_line(config_name):
                 program()
 
         return main
@@ -55,15 +69,24 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
     return decorate
 
 
+def elsewhere(job: Any) -> bool:
+    """Whether a launcher runs the jobs in other processes, which must not exit but return."""
+    return not str(job.launcher._target_).endswith(".BasicLauncher")
+
+
 @contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Print a user's mistake as ``error: …`` and exit with status 2."""
+def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
+    """Print a user's mistake as ``error: …`` and exit with status 2.
+
+    Args:
+        config_name: The program's config, whose settings are proposed for a misspelt one.
+    """
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("ANATOSEGNET_DEBUG") == "1":
             raise
-        message = str(error) if isinstance(error, UserError) else _one_line(error)
+        message = str(error) if isinstance(error, UserError) else one_line(error, config_name)
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -100,7 +123,7 @@ def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         raise
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception, config_name: str = "train") -> str:
     """Hydra's message on one line; for a misspelt key, the nearest one that exists."""
     cause = error.__cause__
     text = " ".join(f"{error} {cause if cause is not None else ''}".split())
@@ -112,17 +135,30 @@ def _one_line(error: Exception) -> str:
         return f"there is no {unknown[1]}; available: {', '.join(unknown[2].split())}"
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
-        near = difflib.get_close_matches(misspelt[1], _known_keys(), n=1)
+        near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
         hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"
         return f"{misspelt[1]} is not a setting{hint}"
     return text
 
 
-def _known_keys() -> list[str]:
+def _known_keys(config_name: str) -> list[str]:
     """Dotted keys and groups of the program at hand, composed without overrides."""
     from hydra.core.global_hydra import GlobalHydra
 
-    keys: list[str] = [path.name for path in config_directory().iterdir() if path.is_dir()]
+    groups = [path.name for path in config_directory().iterdir() if path.is_dir()]
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            choices = [a for a in sys.argv[1:] if re.match(r"\w+=", a)]
+            composed = hydra.compose(config_name, choices)
+    except Exception:  # the hint is a courtesy; the error itself is already known
+        return groups
+    return groups + dotted_keys(composed)
+
+
+def dotted_keys(config: DictConfig) -> list[str]:
+    """Keys of all settings as they are written in an override, those of whole nodes too."""
+    keys: list[str] = []
 
     def walk(node: Any, prefix: str) -> None:
         if isinstance(node, dict):
@@ -130,11 +166,5 @@ def _known_keys() -> list[str]:
                 keys.append(f"{prefix}{key}")
                 walk(value, f"{prefix}{key}.")
 
-    try:
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-            composed = hydra.compose("train", [a for a in sys.argv[1:] if re.match(r"\w+=", a)])
-    except Exception:  # the hint is a courtesy; the error itself is already known
-        return keys
-    walk(OmegaConf.to_container(composed, resolve=False), "")
+    walk(OmegaConf.to_container(config, resolve=False), "")
     return keys

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user."""
+"""The exceptions that stand for something the user can put right."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message names the thing at fault and the way out. Programs in this package print it as
     ``error: <message>``; library users catch it like any exception.
     """
+
+
+class TrainingFailed(UserError):
+    """A training that had begun and cannot go on; the other jobs of a sweep can."""

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from anatosegnet.errors import UserError
+from anatosegnet.errors import TrainingFailed, UserError
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Itera
 
     Raises:
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM.
-        UserError: Memory or disk ran out.
+        TrainingFailed: In one line: memory or disk ran out, the loss diverged.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Itera
                 text = str(known or error).splitlines() or [type(error).__name__]
                 run.update_summary({"state": "failed", "error": text[0]})
         if known is not None:
-            raise known from error
+            raise TrainingFailed(str(known)) from error
         raise
 
 

@@ -16,7 +16,14 @@ from anatosegnet.run import Run
 from anatosegnet.settings import flatten
 
 OWN = frozenset({"resume", "from_run", "run_dir"})  # of the command, not of the run
-PLACES = ("run_dir", "resume", "from_run", "paths.", "hydra.")  # may differ in a repetition
+PLACES = (
+    "run_dir",
+    "resume",
+    "from_run",
+    "paths.",
+    "hydra.",
+    "logger.",
+)  # may differ in a repetition
 
 
 def open_run(config: DictConfig, output: Path) -> tuple[DictConfig, Run]:

@@ -1,9 +1,7 @@
 """``python -m anatosegnet.train``: train, then test the best epoch."""
 
 import logging
-import os
 import shlex
-import socket
 import sys
 import time
 import warnings
@@ -15,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from anatosegnet import tracking
 from anatosegnet.config import verb
+from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
 from anatosegnet.starting import is_first_process, open_run
 
@@ -51,10 +51,14 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
         UserError: The data or a setting is at fault, raised before anything is written; or the
             training failed in a way that one line explains.
     """
-    if not is_first_process():
-        return fit_and_test(config, run)
-    with run.locked():
-        return fit_and_test(config, run)
+    tracking.identify(config)
+    try:
+        if not is_first_process():
+            return fit_and_test(config, run)
+        with run.locked():
+            return fit_and_test(config, run)
+    finally:
+        tracking.finish()
 
 
 def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
@@ -136,10 +140,14 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
         data.split.write(run.split_path, data.cases.values(), data.digests)
         if data.pairs:
             write_pairs(run.duplicates_path, data.pairs)
-        command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
+        if in_sweep():  # this job's; a launcher has arguments of its own
+            given = [override for override in overrides if not override.startswith("run_dir=")]
+            alone = ["hydra.mode=RUN"] if any(o.startswith("sweep=") for o in given) else []
+            command[3:] = [*given, f"run_dir={run.directory}", *alone]
         about |= {"command": shlex.join(command), "overrides": overrides, **environment()}
-    process = {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time()}
+    process = {**this_process(), "began": time.time()}
     known = {
         "split_fingerprint": data.split.fingerprint,
         "data_fingerprint": data.fingerprint,
@@ -214,7 +222,7 @@ def print_start(
     split = data.split
     parameters = sum(parameter.numel() for parameter in module.model.parameters())
     print(f"run    {run.directory}")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if in_sweep():
         print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     excluded = f", {len(data.excluded)} excluded" if data.excluded else ""
     print(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
@@ -240,6 +248,11 @@ def print_resume(checkpoint: Path | None, remarks: list[str]) -> None:
         print("resume from the start: no epoch was finished", flush=True)
     else:
         print(f"resume from {checkpoint}", flush=True)
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a multirun (-m)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def quieten() -> None:

@@ -1,0 +1,55 @@
+"""Weights & Biases: which runs belong together, and that no two are mixed."""
+
+import hashlib
+import socket
+import sys
+import time
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+
+def identify(config: DictConfig) -> None:
+    """Give the run its own ``logger.wandb.id``, and fill in ``logger.wandb.group``.
+
+    Both are kept in its ``config.yaml``, so that a resumed run goes on in the same place. The
+    jobs of a sweep share the name of its folder as their group.
+
+    Args:
+        config: The config of a run that begins, repeats another, or goes on (``resume``); changed
+            in place. Nothing happens without ``logger.wandb``.
+    """
+    wandb = (config.get("logger") or {}).get("wandb")
+    if wandb is None or (config.resume is not None and wandb.get("id")):
+        return
+    with open_dict(wandb):
+        wandb.id = run_id(Path(config.run_dir))
+        if wandb.get("group") is None or config.get("from_run"):  # it was the other run's
+            wandb.group = sweep_name(config)
+
+
+def run_id(directory: Path) -> str:
+    """16 letters, never the same twice: another machine may use the same path."""
+    words = (socket.gethostname(), str(directory.resolve()), str(time.time_ns()))
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def sweep_name(config: DictConfig) -> str | None:
+    """``ablation/2026-11-25_10-00-00``: the folder of this job's sweep; None: it is in none."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    folder = Path(HydraConfig.get().sweep.dir).resolve()
+    runs = Path(config.paths.runs_dir).resolve()
+    return folder.relative_to(runs).as_posix() if runs in folder.parents else folder.name
+
+
+def finish() -> None:
+    """End the wandb run of this process, if any: the next job of a sweep must not go on in it.
+
+    Called in a ``finally``; a run that ends by an error is marked as failed.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(sys.exc_info()[0] is not None))

@@ -1,0 +1,250 @@
+"""What a study found: a table, a csv, pictures, and the best settings as an experiment."""
+
+import csv
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from anatosegnet.errors import UserError
+from anatosegnet.run import replacing
+from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
+from anatosegnet.tuning.study import count, without_password
+
+if TYPE_CHECKING:
+    import optuna
+
+SHOWN = 10  # trials in the table
+ATTRIBUTES = ("best_epoch", "epochs", "minutes", "failure", "host")
+
+
+def report(
+    study: "optuna.Study",
+    space: Sequence[Dimension],
+    given: Sequence[str],
+    directory: Path,
+    training: DictConfig,
+) -> None:
+    """Print the best trials; write ``trials.csv``, ``experiment/best.yaml`` and the pictures.
+
+    Args:
+        study: Perhaps one that goes on in other workers.
+        space: What was searched.
+        given: Overrides that all trials share.
+        directory: Of the study.
+        training: The config that the trials share.
+
+    Raises:
+        UserError: No trial was completed.
+    """
+    from optuna.trial import TrialState
+
+    keys = [dimension.key for dimension in space]
+    write_trials(study, keys, directory / "trials.csv")
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    counts = ", ".join(f"{number} {name}" for name, number in count(study).items() if number)
+    if not complete:
+        raise UserError(f"no trial of {directory} was completed ({counts}); see its trials/*.log")
+    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
+    print_table(ranked[:SHOWN], keys, study.study_name)
+    best = ranked[0]
+    header = [
+        f"val/iou {best.value:.4f} at epoch {best.user_attrs['best_epoch']}, trial {best.number}",
+        f"best of {counts}; {date.today()}",
+        f"from: python -m anatosegnet.tune {without_password(shlex.join(sys.argv[1:]))}",
+    ]
+    path = directory / "experiment" / "best.yaml"
+    overrides = [*given, *best.user_attrs["overrides"]]
+    text = experiment(overrides, header, f"{training.name}_best", directory)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    pictures = draw(study, keys, directory)
+    print(f"trials     {counts}")
+    print("selection  best val/iou of a trial's epochs; the test cases were not looked at")
+    print(f"written    {directory / 'trials.csv'}, {', '.join(pictures)}")
+    print(f"test it    {train_command(directory)}")
+
+
+def print_table(
+    trials: Sequence["optuna.trial.FrozenTrial"], keys: Sequence[str], name: str
+) -> None:
+    """The best trials, best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from anatosegnet.settings import shorten
+
+    short = shorten(keys)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # no reason to cut at 80 columns
+        console.width = 1000
+    table = Table(title=f"{name}: the best trials", title_justify="left")
+    for column in ("trial", "val/iou", "at epoch", "min", *(short[key] for key in keys)):
+        table.add_column(column, justify="right", no_wrap=True)
+    for trial in trials:
+        about = trial.user_attrs
+        table.add_row(
+            str(trial.number),
+            f"{trial.value:.4f}",
+            f"{about['best_epoch']} of {about['epochs']}",
+            f"{about['minutes']:.1f}",
+            *(in_short(trial.params.get(key)) for key in keys),
+        )
+    console.print(table)
+
+
+def in_short(value: Any) -> str:
+    """A value to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def write_trials(study: "optuna.Study", keys: Sequence[str], path: Path) -> None:
+    """One row per trial: number, state, best ``val/iou``, how long, and what it tried."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", "val/iou", *ATTRIBUTES, *keys])
+        for trial in study.get_trials(deepcopy=False):
+            seen = trial.intermediate_values.values()
+            score = trial.value if trial.value is not None else max(seen, default=None)
+            about = [trial.user_attrs.get(name) for name in ATTRIBUTES]
+            tried = [trial.params.get(key) for key in keys]
+            writer.writerow([trial.number, trial.state.name.lower(), score, *about, *tried])
+
+
+def experiment(overrides: Sequence[str], header: Sequence[str], name: str, directory: Path) -> str:
+    """Overrides as an experiment file.
+
+    Args:
+        overrides: As on train's command line; later ones win.
+        header: Lines of comment.
+        name: Of its runs.
+        directory: Where ``experiment/best.yaml`` is put, for the command in its header.
+    """
+    groups: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    base: list[str] = []
+    remarks: list[str] = []
+    for override in parse(overrides):
+        key, value = key_of(override), override.value()
+        if key == "experiment":
+            base = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
+        elif is_group(key) and isinstance(value, str | list | None):
+            package = f"@{override.package}" if override.package else ""
+            groups[f"override /{override.key_or_group}{package}"] = value
+        elif override.is_delete():
+            remarks.append(f"add {override.input_line} on the command line")
+        elif key != "name":
+            place(values, key.split("."), plain(value))
+    values["name"] = name
+    defaults = [*base, "_self_", *({key: value} for key, value in groups.items())]
+    comment = [f"Command: {train_command(directory)}", *header, *remarks]
+    lines = ["# @package _global_", *(f"# {line}" for line in comment)]
+    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **values}))
+    return "\n".join(lines) + "\n" + body
+
+
+def plain(value: Any) -> Any:
+    """A parsed value without hydra's own classes."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Put a value at a dotted place; a dict is merged into what is there, as hydra does."""
+    for word in path[:-1]:
+        below = tree.get(word)
+        tree[word] = tree = below if isinstance(below, dict) else {}
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            place(tree, [*path[-1:], key], item)
+    else:
+        tree[path[-1]] = value
+
+
+def train_command(directory: Path) -> str:
+    """How to train with the best settings."""
+    parts = ["--config-dir", str(directory), "experiment=best"]
+    parts += [f"hydra.searchpath=[file://{path}]" for path in searchpath()[1::2]]
+    return f"python -m anatosegnet.train {shlex.join(parts)}"
+
+
+def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[str]:
+    """Draw history, importances and slices; returns the names of the pictures written.
+
+    One that needs more, or more different, trials than there are is left out.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    drawings: dict[str, tuple[Any, float, float]] = {  # and width, height in inches
+        "history": (plots.plot_optimization_history, 6, 3.2),
+        "importances": (plots.plot_param_importances, 6, 0.9 + 0.45 * len(keys)),
+        "slices": (plots.plot_slice, 2.6 * len(keys) + 1.2, 3),
+    }
+    written = []
+    for name, (plot, width, height) in drawings.items():
+        try:
+            with warnings.catch_warnings(), plt.style.context("default"):
+                warnings.simplefilter("ignore")
+                axes = plot(study, target_name="val/iou")
+                figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
+                figure.set_size_inches(width, height)
+                plain_style(figure)
+                with replacing(directory / f"{name}.png") as path:
+                    figure.savefig(path, dpi=120, bbox_inches="tight")
+            written.append(f"{name}.png")
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            print(f"remark     no {name}.png: {' '.join(str(error).split())}")
+        finally:
+            plt.close("all")
+    return written
+
+
+def plain_style(figure: Any) -> None:
+    """White ground and thin lines in the place of Optuna's style; titles are file names."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure.suptitle("")
+    for axes in figure.axes:
+        axes.set_title("")
+        axes.set_title("", loc="left")
+        axes.tick_params(colors="0.2", labelsize=8, which="both")
+        if axes.get_label() == "<colorbar>":
+            axes.set_ylabel("trial", fontsize=9)
+            continue
+        axes.set_facecolor("white")
+        axes.set_axisbelow(True)
+        axes.grid(True, which="major", color="0.9", linewidth=0.8)
+        axes.grid(False, which="minor")
+        for side in ("left", "bottom"):
+            axes.spines[side].set(visible=True, color="0.4", linewidth=0.8)
+        if axes.get_xscale() == "log":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        labels = [text.get_text().strip("'") for text in axes.get_xticklabels()]
+        if any(re.match("[a-z]", label) for label in labels):  # choices
+            ticks = axes.get_xticks()
+            axes.set_xticks(ticks, labels, rotation=20, ha="right")
+            axes.set_xlim(min(ticks) - 0.5, max(ticks) + 0.5)
+        axes.set_xlabel(axes.get_xlabel().replace("Hyperparameter Importance", "importance"))
+        axes.set_ylabel(axes.get_ylabel().replace("Hyperparameter", ""))
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set(color="0.1", fontsize=9)
+        legend = axes.get_legend()
+        if legend is not None and len(legend.get_texts()) < 2:
+            legend.remove()
+        elif legend is not None:
+            axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -1,0 +1,175 @@
+"""A study: where it is kept, what it must not be mixed with, and how many trials are left."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from anatosegnet.errors import UserError
+from anatosegnet.process import is_alive
+from anatosegnet.settings import REPETITION, flatten, setting_of
+from anatosegnet.tuning.space import Dimension
+
+if TYPE_CHECKING:
+    import optuna
+
+HEARTBEAT = 60  # seconds; a trial that is silent for three of them is taken for dead
+
+
+def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
+    """The storage of ``search.storage``: sqlite, journal, a path, or a URL.
+
+    Raises:
+        UserError: It cannot be opened.
+    """
+    import optuna
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    where = {"sqlite": str(directory / "study.db"), "journal": str(directory / "study.log")}.get(
+        where, where
+    )
+    try:
+        if where.endswith(".log"):
+            path = Path(where).resolve()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Optuna's usual lock, a link, is never given up where the path is relative
+            lock = JournalFileOpenLock(str(path), grace_period=10)
+            return JournalStorage(JournalFileBackend(str(path), lock))
+        engine: dict[str, Any] = {}
+        if "://" not in where:
+            Path(where).parent.mkdir(parents=True, exist_ok=True)
+            where = f"sqlite:///{Path(where).resolve()}"
+        if where.startswith("sqlite"):
+            engine = {"connect_args": {"timeout": 60}}  # other workers write too
+        return RDBStorage(
+            where, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=3 * HEARTBEAT
+        )
+    except Exception as error:
+        # SQLAlchemy's errors have no common ancestor with a missing driver's
+        refused = isinstance(error, OSError | ValueError | ImportError)
+        if refused or type(error).__module__.startswith(("sqlalchemy", "optuna")):
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"search.storage={without_password(where)}: {reason}") from error
+        raise
+    finally:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def open_study(
+    storage: "optuna.storages.BaseStorage", directory: Path, conditions: dict[str, Any]
+) -> "optuna.Study":
+    """The study of a directory: a new one, or one to go on with.
+
+    Args:
+        storage: From `open_storage`.
+        directory: Its name is the study's.
+        conditions: From `conditions_of`; kept in the study.
+
+    Raises:
+        UserError: The study was begun under other conditions.
+    """
+    import optuna
+
+    study = optuna.create_study(
+        study_name=directory.resolve().name,
+        storage=storage,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    begun = study.user_attrs.get("conditions")
+    if begun is None:
+        trials = directory / "trials"
+        if study.get_trials(deepcopy=False) or (trials.is_dir() and any(trials.iterdir())):
+            raise UserError(
+                f"{directory} holds trials of something else; give another search.directory=DIR"
+            )
+        study.set_user_attr("conditions", conditions)
+    elif begun != conditions:
+        keys = [
+            key
+            for key in dict.fromkeys([*begun, *conditions])
+            if begun.get(key) != conditions.get(key)
+        ]
+        shown = "; ".join(
+            f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(conditions.get(key))}"
+            for key in keys[:3]
+        )
+        more = f"; and {len(keys) - 3} more" if len(keys) > 3 else ""
+        raise UserError(
+            f"the study in {directory} was begun with other settings: {shown}{more}; go on with "
+            "those, or give another search.directory=DIR"
+        )
+    return study
+
+
+def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str, Any]:
+    """All that makes two trials comparable: the settings they share, and the space.
+
+    Where and how fast they run is left out: workers may differ in that.
+    """
+    searched = tuple(dimension.key for dimension in space)
+    flat = flatten(training)
+    fixed = {**setting_of(training), **{key: flat[key] for key in REPETITION if key in flat}}
+    conditions = {
+        key: value
+        for key, value in sorted(fixed.items())
+        if not any(key == name or key.startswith(f"{name}.") for name in searched)
+    }
+    for dimension in space:
+        conditions[f"search.space.{dimension.key}"] = dimension.describe()
+    return dict(json.loads(json.dumps(conditions, default=str)))
+
+
+def fail_lost_trials(study: "optuna.Study", storage: "optuna.storages.BaseStorage") -> list[int]:
+    """Mark the trials of dead processes of this machine as failed; returns their numbers.
+
+    Nobody may be starting a trial meanwhile: one that does not say whose it is counts as lost.
+    Those of other machines are found by their heartbeat, where the storage is a database.
+    """
+    from optuna.trial import TrialState
+
+    lost = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if "pid" not in trial.user_attrs or is_alive(trial.user_attrs) is False:
+            storage.set_trial_user_attr(trial._trial_id, "lost", True)
+            study.tell(trial.number, state=TrialState.FAIL)
+            lost.append(trial.number)
+    return lost
+
+
+def without_password(text: str) -> str:
+    """A text in which a database URL does not give its password away."""
+    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
+
+
+def count(study: "optuna.Study") -> dict[str, int]:
+    """Trials by what became of them: complete, pruned, failed, lost, running.
+
+    Lost are those whose worker was interrupted or died: they say nothing about their settings.
+    """
+    from optuna.trial import TrialState
+
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+    }
+    counts = dict.fromkeys(("complete", "pruned", "failed", "lost", "running"), 0)
+    for trial in study.get_trials(deepcopy=False):
+        name = names.get(trial.state)
+        if name == "failed" and "failure" not in trial.user_attrs:
+            name = "lost"
+        if name is not None:
+            counts[name] += 1
+    return counts
+
+
+def left(study: "optuna.Study", trials: int) -> int:
+    """How many trials are still to be started; running ones are as good as done."""
+    counts = count(study)
+    return max(0, trials - sum(counts[n] for n in ("complete", "pruned", "failed", "running")))

@@ -1,0 +1,94 @@
+"""The list of runs: what it says of each, and what it survives."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from anatosegnet.errors import UserError
+from anatosegnet.process import this_process
+from anatosegnet.runs import list_runs
+
+
+def write_run(directory: Path, epochs: int = 3, **summary: object) -> Path:
+    """A run of ``epochs`` of 10, its best epoch the second."""
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").write_text("trainer: {max_epochs: 10}\n")
+    (directory / "summary.json").write_text(json.dumps({"began": time.time() - 60, **summary}))
+    scores = [0.2, 0.6, 0.5, 0.4][:epochs]
+    rows = [f"{epoch},0.1,{score}" for epoch, score in enumerate(scores)]
+    (directory / "metrics.csv").write_text("\n".join(["epoch,train/loss,val/iou", *rows]) + "\n")
+    return directory
+
+
+def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Breaks if a dead run passes for a running one, or a score is another epoch's."""
+    now = time.time()
+    write_run(tmp_path / "a/done", 4, state="finished", began=now - 900, minutes=12.5,
+              **{"val/iou": 0.6, "best_epoch": 2, "test/iou": 0.55})  # fmt: skip
+    write_run(tmp_path / "a/live", state="running", began=now - 120, **this_process())
+    write_run(tmp_path / "b/dead", state="running", **{**this_process(), "pid": 2**22 + 1})
+    write_run(tmp_path / "b/away", state="running", began=now - 50, host="elsewhere", pid=1)
+    write_run(tmp_path / "b/new", 0, state="running", began=now, **this_process())
+    lines = {line.name: line for line in list_runs(tmp_path)}
+    assert list(lines) == ["a/done", "a/live", "b/dead", "b/away", "b/new"]  # newest last
+    assert [line.state for line in lines.values()] == [
+        "finished", "running", "stopped", "running", "running",
+    ]  # fmt: skip
+    done, live, new = lines["a/done"], lines["a/live"], lines["b/new"]
+    assert (done.done, done.planned, done.val_iou, done.test_iou) == (4, 10, 0.6, 0.55)
+    assert done.minutes == 12.5
+    assert (live.done, live.val_iou, live.best_epoch, live.test_iou) == (3, 0.6, 2, None)
+    assert live.minutes == pytest.approx(2, abs=0.5)
+    assert (new.done, new.val_iou) == (0, None)
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 6  # in a pipe: a head, and one line a run
+    assert output[1].split() == ["a/done", "finished", "4/10", "0.6000", "2", "0.5500", "12.5"]
+
+
+def test_damaged_and_foreign_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Breaks if one bad file hides the other runs, or costs more than a line."""
+    write_run(tmp_path / "good", state="finished")
+    bad = {
+        "cut": lambda run: (run / "summary.json").write_text('{"state": '),
+        "list": lambda run: (run / "summary.json").write_text("[]"),
+        "yaml": lambda run: (run / "config.yaml").write_text("a: [\nb"),
+        "other": lambda run: (run / "config.yaml").write_text("lr: 1\n"),
+        "bytes": lambda run: (run / "summary.json").write_bytes(b"\xff\x00"),
+        "binary": lambda run: (run / "metrics.csv").write_bytes(b"\xff\x00\n\xff"),
+        "folder": lambda run: ((run / "metrics.csv").unlink(), (run / "metrics.csv").mkdir()),
+    }
+    for name, damage in bad.items():
+        damage(write_run(tmp_path / name, state="finished"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/config.yaml").write_text("x: 1\n")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert [line.name for line in list_runs(tmp_path)] == ["good"]
+    remarks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("remark")]
+    assert len(remarks) == len(bad)
+    for name in bad:
+        assert sum(f"/{name}: " in remark for remark in remarks) == 1
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
+    """Breaks if a typing error in dir=DIR looks like a folder without runs."""
+    with pytest.raises(UserError, match="there is no folder"):
+        list_runs(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_hundreds_of_runs_take_no_time(tmp_path: Path) -> None:
+    """Breaks if a library of seconds is imported, or a run costs more than milliseconds."""
+    for number in range(200):
+        write_run(tmp_path / "runs" / f"{number:03d}", state="finished")
+    command = [sys.executable, "-m", "anatosegnet.runs"]
+    before = os.times()
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    after = os.times()
+    assert len(result.stdout.splitlines()) == 201, result.stderr
+    assert after.children_user - before.children_user < 3  # processor time; others may be at work
