@@ -29,6 +29,7 @@ import anatosegnet.checkpoints
 import anatosegnet.module
 import anatosegnet.run
 from anatosegnet.checkpoints import damage_of, usable_checkpoint
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -158,7 +159,10 @@ def test_killed_at_random_moments(whole: tuple[Run, float], tmp_path: Path) -> N
     assert len(states) > 1, "all kills fell into the same phase"
 
 
-MOMENTS = ["before", "half", "unlinked", "renamed", "metrics", "summary", "validation", "batch"]
+MOMENTS = [
+    "split", "config", "before", "half", "unlinked", "renamed", "metrics", "summary", "validation",
+    "batch",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -196,7 +200,11 @@ def test_killed_at_the_worst_moments(
 
         save = torch.save
         module = anatosegnet.module.SegmentationModule
-        if moment == "before":
+        if moment == "split":
+            monkeypatch.setattr(Split, "write", at(1, Split.write, False))
+        elif moment == "config":
+            monkeypatch.setattr(Run, "write_config", at(1, Run.write_config, False))
+        elif moment == "before":
             monkeypatch.setattr(torch, "save", at(4, save))
         elif moment == "half":
             monkeypatch.setattr(torch, "save", half)

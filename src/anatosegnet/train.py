@@ -136,7 +136,6 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
     assert data.leakage is not None
     about: dict[str, Any] = {"state": "running"}
     if config.resume is None:
-        run.write_config(config)
         data.split.write(run.split_path, data.cases.values(), data.digests)
         if data.pairs:
             write_pairs(run.duplicates_path, data.pairs)
@@ -154,6 +153,8 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
         "leakage": data.leakage.text,
     }
     run.update_summary({**about, **process, **known})
+    if config.resume is None:
+        run.write_config(config)  # last: a directory with a config can be resumed
 
 
 def test(
