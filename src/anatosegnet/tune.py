@@ -126,7 +126,7 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         raise
     if lost:
         numbers = ", ".join(map(str, lost))
-        print(f"trial {numbers}: its process is gone; what it tried may be tried again")
+        print(f"trial {numbers}: its process is gone; another takes its place")
     worker = Worker(study, space, given, directory, lock, int(training.trainer.max_epochs or 0))
     if "wandb" in (training.logger or {}) and training.logger.wandb.group is None:
         worker.common.append(f"logger.wandb.group={study.study_name}")
