@@ -228,3 +228,17 @@ def test_resume_takes_overrides(trained_run: Run, tmp_path: Path, in_hydra_job: 
     assert resumed.model.encoder == "resnet18"
     assert isinstance(resumed, DictConfig)
     assert OmegaConf.select(resumed, "data.count") == 20
+
+
+def test_training_imports_only_what_it_needs() -> None:
+    """Breaks if a library that the chosen config does not need makes every start slower."""
+    code = (
+        "import sys; from tests.running import compose; from anatosegnet.build import *\n"
+        "from anatosegnet.run import Run; import anatosegnet.train\n"
+        "config = compose('experiment=demo'); build_data(config)\n"
+        "module = build_module(config); build_trainer(config, module, Run('unused'))\n"
+        "print(sorted({'monai', 'optuna', 'pandas', 'sklearn', 'tensorboard', 'jinja2',"
+        " 'openpyxl', 'onnx'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stdout + result.stderr

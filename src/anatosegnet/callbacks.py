@@ -165,13 +165,14 @@ class Bar(RichProgressBar):
         items.pop("v_num", None)
         now, step = time.perf_counter(), trainer.global_step
         self._first = self._first or (now, step)
-        if step % self.refresh_rate == 0 and module.last_loss is not None:
-            self._shown["loss"] = f"{float(module.last_loss):.3f}"
+        if (step % self.refresh_rate == 0 or step < 3) and module.last_loss is not None:
+            loss = f"{float(module.last_loss):.3f}"
             left = trainer.estimated_stepping_batches - step
             if step > self._first[1] and math.isfinite(left):
                 seconds = (now - self._first[0]) / (step - self._first[1]) * left
                 self._shown["left"] = in_words(seconds)
-        return {**items, **self._shown}
+            self._shown["loss"] = loss
+        return {**self._shown, **items}
 
 
 def progress_bar(refresh_rate: int = 10) -> ProgressBar:
