@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from anatosegnet.data.case import Case
+from anatosegnet.data.duplicates import Pair, write_pairs
 from anatosegnet.data.phantom import PhantomDataModule
 from anatosegnet.data.simulator import simulate
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, test_cases
+from anatosegnet.leakage import leaked
 from anatosegnet.overlay import encode_png
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -41,7 +45,7 @@ def write_folder(root: Path, phantoms: list[tuple[str, int, int]], crop: int = 0
 def stated(run: Run, *overrides: str) -> tuple[tuple[str, ...], str]:
     """The names that evaluate would score, and what it says of the split."""
     own = not any(override.startswith("data=") for override in overrides)
-    _, names, split, _ = test_cases(run, compose(*overrides, name="evaluate"), own)
+    _, names, split, *_ = test_cases(run, compose(*overrides, name="evaluate"), own)
     return names, split
 
 
@@ -78,6 +82,23 @@ def test_a_run_without_a_fingerprint_says_so(run: Run) -> None:
     del summary["split_fingerprint"]
     run.summary_path.write_text(json.dumps(summary))
     assert "recorded no fingerprint" in stated(run)[1]
+
+
+def test_the_leaks_of_a_run_are_known_from_its_files(tmp_path: Path) -> None:
+    """Breaks if copies that were not kept together pass for clean, or a group is forgotten."""
+    run = Run(tmp_path)
+    cases = [Case(name, group="patient" if name in "ae" else "") for name in "abcdefgh"]
+    Split(("a", "b"), ("c", "d"), ("e", "f", "g", "h"), "").write(run.split_path, cases)
+    assert leaked(run) == {"e"}
+    # f is a copy of a training case's copy, which is in no part; g of a validation case
+    pairs = [("a0", "b"), ("a0", "f"), ("c", "g"), ("h", "y")]
+    write_pairs(run.duplicates_path, [Pair(a, b, 0.98) for a, b in pairs])
+    assert leaked(run) == {"e", "f"}
+    Split(("a", "b"), ("f", "g"), ("f", "g"), "").write(run.split_path, cases)
+    assert leaked(run) == {"f"}
+    run.duplicates_path.write_text("id_a,id_b\nb,f\n")
+    with pytest.raises(UserError, match="no list of near-duplicates"):
+        leaked(run)
 
 
 def test_images_that_changed_since_training_are_told(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from pandas import DataFrame
 from scipy import ndimage
@@ -157,6 +158,28 @@ def test_one_case(tmp_path: Path) -> None:
     assert summary["conditions"]["intervals"].startswith("none")
     assert (tmp_path / "extremes.png").stat().st_size > 1000
     assert len(tables.stratified(frame)) == 1
+
+
+def test_images_with_a_copy_in_training_are_told_apart(tmp_path: Path) -> None:
+    """Breaks if the score of the clean images is not theirs, or is given where none leaks."""
+    cases = Cases([square(5)] * 6)
+    maps = [square(5)] * 2 + [square(9)] * 4
+    names = [*cases.cases]
+    scored = score_cases(cases, names, Answers(maps), Scoring(surface=False), tmp_path)  # type: ignore
+    for copies, clean in ((names[:3], names[3:]), ((), names), (names, ())):
+        summary = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, copies=copies)
+        strata = pandas.read_csv(tmp_path / "tables.csv").set_index(["by", "value"])
+        assert ("without_relatives" in summary) == ("no copies" in summary["conditions"])
+        assert ("without_relatives" in summary) == (0 < len(clean) < 6)
+        if 0 < len(clean) < 6:
+            theirs = [item.row["iou"] for item in scored if item.row["id"] in clean]
+            assert summary["without_relatives"]["iou"] == pytest.approx(np.mean(theirs))
+            assert summary["without_relatives"]["images"] == 3
+            assert "IoU 0.220 [0.220, 0.220] over the 3 of 6" in summary["conditions"]["no copies"]
+            assert strata.loc[("relative in training", "yes"), "images"] == 3
+            assert summary["iou"] == pytest.approx(np.mean([item.row["iou"] for item in scored]))
+        else:
+            assert "relative in training" not in strata.index.get_level_values("by")
 
 
 def test_nothing_is_predicted_and_nothing_is_there(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``python -m anatosegnet.evaluate run=DIR``: scores a row per image, tables, and pictures."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     scoring = Scoring.from_config(config)
     if config.extremes < 1:
         raise UserError(f"extremes={config.extremes} must be at least 1")
-    data, names, split, chosen = test_cases(run, config, own_data)
+    data, names, split, chosen, copies = test_cases(run, config, own_data)
     output = evaluation_directory(run, data.name, scoring.at)
     with replacing_directory(output, config.overwrite) as temporary:
         predictor = Predictor.from_run(run, config.device)
@@ -66,7 +67,9 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
             "checkpoint_sha256": sha256(run.best_path),
             **environment(),
         }
-        summary = write_evaluation(temporary, scored, scoring, conditions, about, config.extremes)
+        summary = write_evaluation(
+            temporary, scored, scoring, conditions, about, config.extremes, copies
+        )
         write_report(temporary, run)
     print(f"written {output}")
     return summary
@@ -92,6 +95,7 @@ def write_evaluation(
     conditions: dict[str, str],
     about: dict[str, Any],
     extremes_count: int = 5,
+    copies: Collection[str] = (),
 ) -> dict[str, Any]:
     """Write and print ``scores.csv``, ``tables.csv``, ``summary.json`` and ``extremes.png``.
 
@@ -102,6 +106,8 @@ def write_evaluation(
         conditions: What a reader must know: data, split, selection, aggregation.
         about: What else the summary holds.
         extremes_count: Images in each row of ``extremes.png``.
+        copies: Names of the images that have a relative in training; the others' scores are
+            given too.
 
     Returns:
         The summary.
@@ -113,8 +119,10 @@ def write_evaluation(
     from anatosegnet.extremes import write_extremes
 
     frame = DataFrame([item.row for item in scored])
-    strata = tables.stratified(frame)
+    strata = tables.stratified(frame, copies)
     summary = tables.summarise(frame)
+    if clean := tables.clean_scores(strata):
+        summary["without_relatives"] = clean
     conditions = {**conditions, **tables.conditions(frame, scoring, summary)}
     summary |= {
         "calibration": calibration_summary([item.reliability for item in scored], frame["brier"]),
@@ -133,8 +141,11 @@ def write_evaluation(
 
 def test_cases(
     run: Run, config: DictConfig, own_data: bool
-) -> tuple["SegmentationDataModule", tuple[str, ...], str, str]:
-    """The data module, the names to score, and the split and selection to state.
+) -> tuple["SegmentationDataModule", tuple[str, ...], str, str, frozenset[str]]:
+    """The data module, the names to score, the split and selection to state, and the leaks.
+
+    The leaks are the names that have a near-duplicate, or another image of their patient, in
+    training, as far as the run recorded that.
 
     On the run's own dataset these are its recorded test cases. On other images (of another
     dataset, or of another root or seed of the same) all cases are, and it is said whether the run
@@ -146,6 +157,7 @@ def test_cases(
     from anatosegnet.build import build_data, selection
     from anatosegnet.leakage import (
         changed_images,
+        leaked,
         own_split,
         recorded_groups,
         seen_in_training,
@@ -176,11 +188,11 @@ def test_cases(
             description = f"test part of the run's split ({kind}); {known}"
             if changed:
                 description += f"; {len(changed)} images are not those of training time"
-            return data, split.test, description, selection(settings, split)
+            return data, split.test, description, selection(settings, split), leaked(run)
     chosen = f"epoch chosen on validation cases of {dataset}"
     seen = seen_in_training(run, own, data, cases)
     description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
-    return data, tuple(cases), description, chosen
+    return data, tuple(cases), description, chosen, frozenset()
 
 
 def move_data(settings: DictConfig, data_dir: str) -> None:

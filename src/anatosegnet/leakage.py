@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anatosegnet.data.case import Case, CaseError
-from anatosegnet.data.duplicates import find_duplicates, natural_key, pixel_digest, thumbnail
+from anatosegnet.data.duplicates import (
+    duplicate_groups,
+    find_duplicates,
+    natural_key,
+    pixel_digest,
+    read_pairs,
+    thumbnail,
+)
+from anatosegnet.data.groups import leakage, with_groups
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
@@ -57,6 +65,20 @@ def recorded_groups(run: Run, data: "SegmentationDataModule") -> None:
     for row in RecordedSplit(run.split_path).rows():
         if row.get("group") and row["id"] in data.cases:
             data.cases[row["id"]] = replace(data.cases[row["id"]], group=row["group"])
+
+
+def leaked(run: Run) -> frozenset[str]:
+    """The run's test cases that have a near-duplicate, or an image of their patient, in training.
+
+    From ``split.csv`` and ``duplicates.csv``; cases that validate and test are no leak.
+    """
+    rows = RecordedSplit(run.split_path).rows()
+    pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []
+    # copies of one image are copies of each other, even if it is in no part itself
+    cases = {name: Case(name) for pair in pairs for name in (pair.id_a, pair.id_b)}
+    cases |= {row["id"]: Case(row["id"], group=row.get("group") or "") for row in rows}
+    related = with_groups(cases.values(), duplicate_groups(pairs))
+    return frozenset(leakage(RecordedSplit(run.split_path).read(), related).test)
 
 
 def changed_images(run: Run, data: "SegmentationDataModule", names: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Rows of scores to means, intervals and strata; ``scores.csv`` and ``tables.csv``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ FACTS = (
 )  # fmt: skip
 TABLE_SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "hd95")
 PRINTED = ("iou", "dice", "hd95")
+RELATIVES = "relative in training"  # a near-duplicate, or another image of the patient
 WIDTH = 120  # characters of a line, where there is no terminal
 SIZES = ("small", "medium", "large")
 
@@ -130,14 +131,25 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
     if scoring.surface:
         pixel = "original" if scoring.at == "original" else "the network's"
         said["boundary"] = f"MONAI's edges and distances, in {pixel} pixels; one empty = diagonal"
+    if clean := summary.get("without_relatives"):
+        ends = between(clean["intervals"].get("iou"), 3)
+        said["no copies"] = (
+            f"IoU {number(clean['iou'], 3)} {ends}".strip()
+            + f" over the {clean['images']} of {images} images without a near-duplicate, or "
+            "another image of the patient, in training"
+        )
     known = int(frame["pixel_size_mm"].notna().sum())
     if known:
         said["mm"] = f"over the {known} of {images} images of known pixel size"
     return said
 
 
-def stratified(frame: DataFrame) -> DataFrame:
-    """Scores by class, lesion size, BI-RADS and device, where more than one is known.
+def stratified(frame: DataFrame, copies: Collection[str] = ()) -> DataFrame:
+    """Scores by class, lesion size, BI-RADS, device, and leaks, where more than one is known.
+
+    Args:
+        frame: The scores.
+        copies: Names of the images that have a relative in training.
 
     Returns:
         Columns ``by``, ``value``, ``images``, and ``<score>``, ``<score>_sd``, ``<score>_low``,
@@ -148,6 +160,7 @@ def stratified(frame: DataFrame) -> DataFrame:
         "lesion size": lesion_sizes(frame),
         "BI-RADS": frame["birads"],
         "device": frame["device"],
+        RELATIVES: frame["id"].isin(set(copies)).map({True: "yes", False: "no"}),
     }
     rows = [stratum_row("all", "all", frame)]
     for by, values in strata.items():
@@ -157,6 +170,20 @@ def stratified(frame: DataFrame) -> DataFrame:
         if len(known) > 1:
             rows += [stratum_row(by, value, frame[values == value]) for value in known]
     return DataFrame(rows)
+
+
+def clean_scores(strata: DataFrame) -> dict[str, Any] | None:
+    """The scores of the images without a relative in training; None where all are alike."""
+    rows = strata[(strata["by"] == RELATIVES) & (strata["value"] == "no")].to_dict("records")
+    if not rows:
+        return None
+    names = [name for name in TABLE_SCORES if name in rows[0]]
+    ends = {name: [rows[0][f"{name}_low"], rows[0][f"{name}_high"]] for name in names}
+    return {
+        "images": int(rows[0]["images"]),
+        **{key: float(rows[0][key]) for name in names for key in (name, f"{name}_sd")},
+        "intervals": {name: pair for name, pair in ends.items() if not pandas.isna(pair[0])},
+    }
 
 
 def stratum_row(by: str, value: str, part: DataFrame) -> dict[str, Any]:

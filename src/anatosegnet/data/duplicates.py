@@ -28,6 +28,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from anatosegnet.errors import UserError
+
 THRESHOLD = 0.6  # median correlation of the tiles; the pairs around it: docs/leakage.md
 SIZE = 96  # edge of a thumbnail, pixels
 TILES = 8  # tiles along an edge
@@ -106,6 +108,16 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Pair._fields)
         writer.writerows([a, b, f"{score:.4f}"] for a, b, score in pairs)
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read what `write_pairs` wrote; raises UserError if it is no such list."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return [Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan")) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} is no list of near-duplicates ({error!r})") from error
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
