@@ -213,10 +213,12 @@ def provenance(evaluation: Evaluation, run: Run, about: Mapping[str, Any]) -> li
 
 
 def title_of(run: Run, conditions: Mapping[str, str]) -> str:
-    """``AnatoSegNet (resnet50) on busi``, as far as it is known."""
+    """``AnatoSegNet (resnet50) on busi``, as far as it is known; U-Net without attention."""
     try:
         model = run.config.model
         network = str(model._target_).rsplit(".", 1)[-1]
+        if "attention" in model and not model.attention.levels:
+            network = "U-Net"
         encoder = f" ({model.encoder})" if "encoder" in model else ""
     except (AttributeError, UserError):
         network, encoder = run.directory.name, ""
