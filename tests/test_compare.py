@@ -92,6 +92,7 @@ def test_ablation_with_seeds(tmp_path: Path, written: dict, capsys: pytest.Captu
     )
     markdown = (output / "comparison.md").read_text()
     assert "| bias=none | 3 seeds | 0.7" in markdown
+    assert "| bias=rows (baseline) | 3 seeds | 0." in markdown and "sd is between runs" in markdown
     assert "Holm over 2 settings" in markdown
     latex = (output / "comparison.tex").read_text()
     assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"$\pm$"))

@@ -11,7 +11,7 @@ import pytest
 
 from anatosegnet.errors import UserError
 from anatosegnet.report import write_comparison, write_report
-from anatosegnet.report.comparison import choose_pictures
+from anatosegnet.report.comparison import choose_pictures, rows_to_show
 from anatosegnet.report.html import embed
 from anatosegnet.report.reading import Evaluation, label, learning_curves, typed
 from anatosegnet.report.tables import show, show_p, table, tables
@@ -294,6 +294,23 @@ def test_comparison_holds_both_models_of_every_case(directory: Path, tmp_path: P
             pictures = json.loads(page.scripts[f"pictures-{index}"])
             own = Evaluation.read(evaluation).pictures(case["id"], ("prediction", "error"))
             assert [pictures[f"prediction {number}"], pictures[f"error {number}"]] == own
+
+
+def test_the_table_of_settings_says_no_more_than_there_is() -> None:
+    """Breaks if the baseline has no name, or columns that are the same for all stay."""
+    frame = pandas.DataFrame({
+        "setting": ["a", "b", "c"], "runs": 1, "repeated_over": "", "images": 9,
+        "iou": [0.5, 0.6, 0.7], "iou_difference": [0.1, None, -0.1], "iou_p": [0.02, None, 0.03],
+        "iou_p_holm": [0.04, None, 0.04], "dice_p": [0.02, None, 0.03],
+    })  # fmt: skip
+    rows = rows_to_show(frame)
+    assert [row["setting"] for row in rows] == ["a", "b (baseline)", "c"]
+    assert list(rows[0]) == ["setting", "runs", "iou", "iou_difference", "iou_p_holm", "dice_p"]
+    assert list(rows_to_show(frame.assign(images=[9, 9, 8]))[0])[:3] == [
+        "setting",
+        "runs",
+        "images",
+    ]
 
 
 def test_comparison_takes_only_what_all_models_scored(

@@ -143,7 +143,11 @@ def notes(
     for key in ("data", "split", "selection", "aggregation"):
         found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
         said[key] = " | ".join(text for text in found if text)
-    said["runs"] = "a case's score is its mean over the runs that scored it; sd is between runs"
+    said["runs"] = (
+        "a case's score is its mean over the runs that scored it; sd is between runs"
+        if any(len(frames) > 1 for frames in settings.values())
+        else "one of each setting: another seed might turn a difference round"
+    )
     said["intervals"] = "95 %, bootstrap over cases (by group where there are groups)"
     if len(settings) > 1:
         said["p"] = (
@@ -174,6 +178,8 @@ def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> 
 def readable(table: DataFrame) -> DataFrame:
     """The table as people read it: text, mean ± sd [interval], difference [interval], p."""
     shown = DataFrame({"setting": table["setting"]})
+    if difference := next((name for name in table if name.endswith("_difference")), None):
+        shown["setting"] += table[difference].isna().map({True: " (baseline)", False: ""})
     shown["runs"] = [
         f"{row.runs} {row.repeated_over}".strip() for row in table.itertuples(index=False)
     ]

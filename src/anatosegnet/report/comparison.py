@@ -1,5 +1,6 @@
 """``comparison.html``: several settings, and the cases on which two models disagree."""
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -86,10 +87,7 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         pictures,
         kind="Comparison",
         title=f"{len(evaluations)} models on the same {len(ids)} cases",
-        settings=shown(
-            [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")],
-            deviations=True,
-        ),
+        settings=shown(rows_to_show(rows), deviations=True),
         notes=notes(rows, scored, ids),
         conditions=shared_conditions(evaluations),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
@@ -99,6 +97,26 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         provenance=shown([provenance(name, item) for name, item in evaluations.items()]),
     )
     return write(output / "comparison.html", page)
+
+
+def rows_to_show(rows: "DataFrame") -> list[dict[str, Any]]:
+    """The rows without columns that say nothing, the baseline named as such.
+
+    Left out are p-values of which the corrected ones are there, and what is the same for all.
+    """
+    names = [str(name) for name in rows.columns]
+    left_out = {name for name in names if name.endswith("_p") and f"{name}_holm" in names}
+    left_out |= {
+        name for name in ("images", "repeated_over") if name in names and rows[name].nunique() == 1
+    }
+    difference = next((name for name in names if name.endswith("_difference")), None)
+    shown_rows = []
+    for row in rows.to_dict("records"):
+        kept = {str(name): value for name, value in row.items() if name not in left_out}
+        if difference is not None and math.isnan(row[difference]):
+            kept[names[0]] = f"{row[names[0]]} (baseline)"
+        shown_rows.append(kept)
+    return shown_rows
 
 
 def choose_pictures(
@@ -143,6 +161,8 @@ def notes(rows: "DataFrame", scored: Mapping[str, Mapping[str, Any]], ids: list[
             "The table is over all runs of a setting, its ± the deviation between them; what "
             "follows shows the first run of each."
         )
+    if "runs" in rows and rows["runs"].max() == 1 and len(rows) > 1:
+        said.append("One run of each setting: another seed might turn a difference round.")
     if most := max(len(cases) for cases in scored.values()) - len(ids):
         said.append(f"{most} cases that not all of the models scored are left out below.")
     return said
