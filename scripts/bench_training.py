@@ -325,7 +325,7 @@ def loader(given: argparse.Namespace) -> list[Row]:
 
 
 def sizes(given: argparse.Namespace) -> list[Row]:
-    """Seconds and memory of a step by image size and batch."""
+    """Seconds and memory of a step by image size and batch, not compiled."""
     edges, batches = ((64, 96), (1, 2)) if given.quick else ((128, 256, 512, 1024), (1, 4, 16))
     if given.device == "cpu" and not given.quick:
         edges, batches = (128, 256, 512), (1, 4)
@@ -343,8 +343,6 @@ def step_cost(given: argparse.Namespace, edge: int, batch: int) -> Row:
     config = config_of(given, size=edge, batch=batch)
     try:
         module = build_module(config).to(given.device).train()
-        if config.compile:
-            module.model.compile()
         optimizer = module.optimizer(module.parameters())
         image = torch.randn(batch, 3, edge, edge, device=given.device)
         mask = torch.randint(0, 2, (batch, edge, edge), device=given.device)
