@@ -391,3 +391,20 @@ def test_slurm_requeues_and_goes_on(
     assert len(rows) == epoch + 3
     same = min(len(rows), EPOCHS)
     assert rows[:same] == whole[0].metrics_path.read_text().splitlines()[:same]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_draws_the_cases_of_its_own_epoch(
+    workers: int, whole: tuple[Run, float], tmp_path: Path
+) -> None:
+    """Breaks if workers, which draw ahead, begin a resumed training with the order of epoch 0."""
+    run = Run(tmp_path / "run")
+    half = compose_tiny(run.directory, "trainer.max_epochs=2", f"scheduler.T_max={EPOCHS}")
+    half.data.num_workers = workers
+    child = Child(lambda: train(half, run), tmp_path / "log")
+    assert child.wait() == 0, child.log.read_text()
+    config = resumed(run)
+    config.trainer.max_epochs = EPOCHS
+    child = Child(lambda: train(config, run), tmp_path / "resumed")
+    assert child.wait() == 0, child.log.read_text()
+    assert_same_end(run, whole[0])

@@ -254,11 +254,13 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return {**self.__dict__, "trainer": None, "resized": {}}
 
     def _loader(self, part: Part) -> DataLoader[dict[str, Any]]:
-        train, rank, world_size = part == "train", 0, 1
+        train, rank, world_size, epoch = part == "train", 0, 1, 0
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            progress = self.trainer.fit_loop.epoch_progress.current
+            epoch = progress.processed  # type: ignore[attr-defined]  # > 0 on resume
         dataset = self.dataset(part)
-        sampler = EpochSampler(len(dataset), self.seed, train, rank, world_size)
+        sampler = EpochSampler(len(dataset), self.seed, train, rank, world_size, epoch)
         return loader(dataset, sampler, self.batch_size, self.num_workers, self.seed)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:

@@ -163,17 +163,25 @@ class EpochSampler(Sampler[Key]):
         train: Shuffle, and fill up to equal shares.
         rank: This process.
         world_size: Number of processes.
+        epoch: The first one. A resumed training must give it: workers draw ahead before Lightning
+            calls `set_epoch`.
     """
 
     def __init__(
-        self, size: int, seed: int = 0, train: bool = False, rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        seed: int = 0,
+        train: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        epoch: int = 0,
     ) -> None:
         self.size = size
         self.seed = seed
         self.train = train
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
+        self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -186,7 +194,8 @@ class EpochSampler(Sampler[Key]):
             order = generator.permutation(self.size).tolist()
             total = len(self) * self.world_size
             order = list(islice(cycle(order), total))
-        return ((self.epoch, index) for index in order[self.rank :: self.world_size])
+        epoch = self.epoch  # as it is now, not when an index is drawn
+        return ((epoch, index) for index in order[self.rank :: self.world_size])
 
     def __len__(self) -> int:
         if self.train:
