@@ -14,7 +14,7 @@ from anatosegnet.run import Run
 from anatosegnet.train import train
 
 SMALL = (
-    "model.encoder=resnet18",
+    "model.encoder=mobilenetv3_small_050",
     "model.pretrained=false",
     "data.count=20",
     "data.image_size=64",

@@ -32,7 +32,7 @@ def test_run_directory_holds_what_it_promises(trained_run: Run) -> None:
     """Breaks if a file of a run is missing, or the summary lacks what repeats it."""
     config = yaml.safe_load(trained_run.config_path.read_text())
     assert "${" not in trained_run.config_path.read_text()
-    assert config["model"]["encoder"] == "resnet18"
+    assert config["model"]["encoder"] == "mobilenetv3_small_050"
     summary = json.loads(trained_run.summary_path.read_text())
     assert summary["state"] == "finished"
     promised = ("command", "versions", "git_commit", "minutes", "best_epoch", "test/iou")
@@ -133,6 +133,7 @@ def test_overfits_four_phantoms(tmp_path: Path) -> None:
     run = Run(tmp_path)
     config = compose_small(
         run.directory,
+        "model.encoder=resnet18",
         "data.count=4",
         "data.image_size=96",
         "augmentation=none",
@@ -193,7 +194,7 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
 
 
 SMALL = [
-    "model.encoder=resnet18",
+    "model.encoder=mobilenetv3_small_050",
     "model.pretrained=false",
     "data.count=20",
     "data.image_size=32",
@@ -225,7 +226,7 @@ def test_resume_takes_overrides(trained_run: Run, tmp_path: Path, in_hydra_job: 
     resumed, run = in_hydra_job(config, [f"resume={copy}", "trainer.max_epochs=7"], open_run)
     assert run.directory == copy
     assert resumed.trainer.max_epochs == 7
-    assert resumed.model.encoder == "resnet18"
+    assert resumed.model.encoder == "mobilenetv3_small_050"
     assert isinstance(resumed, DictConfig)
     assert OmegaConf.select(resumed, "data.count") == 20
 
