@@ -17,8 +17,9 @@ from tests.running import compose
 pytestmark = pytest.mark.slow
 
 TINY = [
-    "model.encoder=mobilenetv3_small_050", "model.pretrained=false", "data.count=12", "data.image_size=32",
-    "data.batch_size=8", "data.num_workers=0", "trainer=cpu", "trainer.max_epochs=1", "test=false",
+    "model.encoder=mobilenetv3_small_050", "model.pretrained=false", "data.count=12",
+    "data.image_size=32", "data.batch_size=8", "data.num_workers=0", "trainer=cpu",
+    "trainer.max_epochs=1", "test=false",
 ]  # fmt: skip
 Opener = Callable[..., tuple[DictConfig, Run]]
 
