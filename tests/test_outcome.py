@@ -18,7 +18,7 @@ from anatosegnet.module import SegmentationModule
 from anatosegnet.outcome import is_out_of_memory, out_of_memory
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from tests.running import compose, compose_tiny
+from tests.running import compose, compose_small, compose_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +89,15 @@ def test_out_of_memory_says_what_helps(
         r"out of memory with batches of 4; try data.batch_size=2 trainer.accumulate_grad_batches=2",
     )
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
+    """Breaks if BatchNorm's refusal of the last, single image of an epoch is a traceback."""
+    config = compose_small(
+        tmp_path / "run", "data.image_size=32", "data.batch_size=13", "trainer.max_epochs=1"
+    )
+    with pytest.raises(UserError, match=r"data.image_size=32, data.batch_size=13; the last batch"):
+        train(config, Run(tmp_path / "run"))
 
 
 def test_advice_on_memory_follows_the_config(tmp_path: Path) -> None:

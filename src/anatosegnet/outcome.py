@@ -63,6 +63,13 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
         return error
     if is_out_of_memory(error):
         return UserError(out_of_memory(config))
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        size, batch = config.data.image_size, config.data.batch_size
+        return UserError(
+            f"BatchNorm cannot train on a batch of one image whose deepest features are one pixel "
+            f"(data.image_size={size}, data.batch_size={batch}; the last batch of an epoch is what "
+            "remains); take another data.batch_size, or a data.image_size of 64 or more"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{error.strerror}: {error.filename or run.directory}; what was finished is kept. Make "
