@@ -165,6 +165,8 @@ def command(*arguments: str, verb: str = "train") -> subprocess.CompletedProcess
         (["model.encodr=resnet18"], "did you mean model.encoder?"),
         (["modle=unet"], "did you mean model?"),
         (["model=vnet"], "available: anatosegnet, anatosegnet_released, unet"),
+        (["data=bus"], "available: breast_lesions_usg, bus_bra"),
+        (["seed=-1"], "seed=-1 must be a whole number from 0"),
         (["split=files"], "split.train has no value"),
         (["data=folder"], "data.root=FOLDER"),
         (["data=busi", "data.root=/none"], "ANATOSEGNET_DATA_DIR"),

@@ -355,6 +355,30 @@ def test_two_processes_never_train_in_one_directory(
     assert not run.directory.exists()
 
 
+def test_sigterm_to_all_processes_of_a_job(whole: tuple[Run, float], tmp_path: Path) -> None:
+    """Breaks if a cluster's SIGTERM kills the workers before the training has ended in order."""
+    run = Run(tmp_path / "run")
+    config = compose_tiny(run.directory)
+    config.data.num_workers = 2
+
+    def train_as_a_job() -> None:
+        os.setsid()
+        train(config, run)
+
+    child = Child(train_as_a_job, tmp_path / "log")
+    deadline = time.monotonic() + 60
+    while not run.last_path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait() == 143, child.log.read_text()
+    assert "Traceback" not in child.log.read_text()
+    assert json.loads(run.summary_path.read_text())["state"] == "preempted"
+    with pytest.raises(ProcessLookupError):  # no worker is left behind
+        os.killpg(child.pid, 0)
+    go_on(run, tmp_path)
+    assert_same_end(run, whole[0])
+
+
 def test_slurm_requeues_and_goes_on(
     whole: tuple[Run, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,7 +132,8 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         return f"{key} has no value; give {key}=…"
     unknown = re.search(r"Could not find '([^']+)' Available options in '[^']+': (.+) Config", text)
     if unknown:
-        return f"there is no {unknown[1]}; available: {', '.join(unknown[2].split())}"
+        available = [name for name in unknown[2].split() if not name.startswith("_")]
+        return f"there is no {unknown[1]}; available: {', '.join(available)}"
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)

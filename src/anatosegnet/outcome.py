@@ -1,6 +1,7 @@
 """How a training ends before its end, and what is said and kept then."""
 
 import errno
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from anatosegnet.data.case import CaseError
 from anatosegnet.errors import TrainingFailed, UserError
 from anatosegnet.run import Run
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import lightning
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses by convention: 128 + the signal
+WORKER_DIED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
 @contextmanager
@@ -49,9 +52,10 @@ def _say_how_to_go_on(run: Run, trainer: "lightning.Trainer", state: str, status
     if trainer.is_global_zero:
         with suppress(OSError):
             run.update_summary({"state": state})
-        done = f"{trainer.current_epoch} epochs are kept" if run.last_path.is_file() else (
-            "no epoch was finished"
-        )  # fmt: skip
+        epochs = trainer.current_epoch
+        done = "no epoch was finished"
+        if run.last_path.is_file():
+            done = "1 epoch is kept" if epochs == 1 else f"{epochs} epochs are kept"
         command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
         print(f"{state}; {done}, go on with: {command}", file=sys.stderr)
     raise SystemExit(status) from None
@@ -69,6 +73,16 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
             f"BatchNorm cannot train on a batch of one image whose deepest features are one pixel "
             f"(data.image_size={size}, data.batch_size={batch}; the last batch of an epoch is what "
             "remains); take another data.batch_size, or a data.image_size of 64 or more"
+        )
+    if isinstance(error, CaseError):
+        text = str(error).strip().splitlines()[-1]  # a worker's traceback goes before it
+        way = f"what was finished is kept, go on with: resume={run.directory}"
+        return UserError(f"{text.removeprefix(f'{CaseError.__module__}.CaseError: ')}; {way}")
+    if isinstance(error, RuntimeError) and WORKER_DIED.search(str(error)):
+        return UserError(
+            "a process that prepares batches was killed: memory ran out, in a container mostly the "
+            "shared memory (docker's --shm-size); what was finished is kept, go on with: "
+            f"resume={run.directory} data.num_workers=0"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(

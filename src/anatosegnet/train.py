@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from anatosegnet import tracking
 from anatosegnet.config import verb
+from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
 from anatosegnet.starting import is_first_process, open_run
@@ -83,6 +84,8 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
 
     quieten()
     started = time.perf_counter()
+    if not (type(config.seed) is int and 0 <= config.seed < 2**32):
+        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     settle_precision(config)

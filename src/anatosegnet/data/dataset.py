@@ -1,6 +1,7 @@
 """Dataset, sampler and loader: cases become batches, the same for any number of workers."""
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
@@ -24,6 +25,8 @@ from anatosegnet.data.transforms import (
 
 Reader = Callable[[Case], tuple[np.ndarray, np.ndarray]]
 Key = tuple[int, int]
+
+LAST_SECONDS = 60  # of a worker after SIGTERM; SLURM grants 30 by default
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -204,7 +207,12 @@ class EpochSampler(Sampler[Key]):
 
 
 def loader(
-    dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, workers: int, seed: int
+    dataset: SegmentationDataset,
+    sampler: EpochSampler,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    outlive_sigterm: bool = False,
 ) -> DataLoader[dict[str, Any]]:
     """Batches as `collate` makes them.
 
@@ -214,6 +222,8 @@ def loader(
         batch_size: Images per step and process.
         workers: Processes that prepare batches; 0 prepares them in this one.
         seed: Of the workers' own random numbers.
+        outlive_sigterm: Workers go on serving for a while after SIGTERM. Clusters send it to all
+            processes of a job, and the training needs its workers to come to an orderly end.
     """
     return DataLoader(
         dataset,
@@ -223,7 +233,7 @@ def loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_start_lasting_worker if outlive_sigterm else _start_worker,
         # its own, or the number of workers would shift the network's random numbers
         generator=torch.Generator().manual_seed(seed),
     )
@@ -231,3 +241,8 @@ def loader(
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+
+
+def _start_lasting_worker(worker: int) -> None:
+    _start_worker(worker)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_SECONDS))  # the alarm ends it
