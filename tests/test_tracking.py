@@ -1,5 +1,9 @@
 """Weights & Biases, offline: own runs, shared groups, and going on."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +13,7 @@ from omegaconf import DictConfig
 from anatosegnet import tracking
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from tests.running import compose, compose_small
+from tests.running import SMALL, compose, compose_small
 
 
 def offline(directory: Path) -> list[str]:
@@ -35,6 +39,22 @@ def test_jobs_of_one_process_are_not_mixed(tmp_path: Path) -> None:
     assert ids[0] != ids[1]
     assert offline(runs[1].directory) == [ids[1]]
     assert offline(runs[0].directory) == [ids[0], ids[0]]
+
+
+@pytest.mark.slow
+def test_no_account_is_one_line(tmp_path: Path) -> None:
+    """Breaks if a missing login is a traceback, or leaves a run directory behind."""
+    # a process of its own: wandb remembers how earlier tests set it up
+    environment = {key: value for key, value in os.environ.items() if "WANDB" not in key}
+    environment.update(HOME=str(tmp_path / "home"), NETRC=str(tmp_path / "none"))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "anatosegnet.train", *SMALL, "logger=wandb", f"run_dir={run}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert re.match(r"error: wandb: .*; or .* logger.wandb.offline=true$", last)
+    assert not run.exists()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.build import build_data, build_module, build_trainer
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
+from anatosegnet.module import LOGGED
 from anatosegnet.run import Run
 from anatosegnet.starting import open_run
 from anatosegnet.train import train
@@ -33,6 +34,8 @@ def test_run_directory_holds_what_it_promises(trained_run: Run) -> None:
     config = yaml.safe_load(trained_run.config_path.read_text())
     assert "${" not in trained_run.config_path.read_text()
     assert config["model"]["encoder"] == "mobilenetv3_small_050"
+    columns = trained_run.metrics_path.read_text().splitlines()[0].split(",")
+    assert set(columns) == {"epoch", *LOGGED}  # what callbacks may monitor
     summary = json.loads(trained_run.summary_path.read_text())
     assert summary["state"] == "finished"
     promised = ("command", "versions", "git_commit", "minutes", "best_epoch", "test/iou")

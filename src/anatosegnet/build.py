@@ -6,13 +6,14 @@ import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet import tracking
 from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
-from anatosegnet.module import SegmentationModule
+from anatosegnet.module import LOGGED, SegmentationModule
 from anatosegnet.run import Run
 
 
@@ -49,8 +50,19 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
 
 
 def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> lightning.Trainer:
-    """The trainer with its callbacks and loggers."""
+    """The trainer with its callbacks and loggers.
+
+    Raises:
+        UserError: A setting it cannot train with.
+    """
     settle_precision(config)
+    for key in named(config.callbacks):
+        monitor = config.callbacks[key].get("monitor")
+        if monitor is not None and monitor not in LOGGED:
+            raise UserError(f"callbacks.{key}.monitor={monitor} is none of {', '.join(LOGGED)}")
+    steps = config.trainer.get("accumulate_grad_batches", 1)
+    if not (isinstance(steps, int) and steps >= 1):
+        raise UserError(f"trainer.accumulate_grad_batches={steps} must be at least 1")
     callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
     loggers = [instantiate(config.logger, key) for key in named(config.logger)]
     trainer = instantiate(
@@ -65,8 +77,9 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
         module.model.compile()
     if trainer.is_global_zero:
         settings = OmegaConf.to_container(config, resolve=True)
-        for logger in loggers:
-            logger.log_hyperparams(settings)
+        with tracking.one_line_errors():
+            for logger in loggers:
+                logger.log_hyperparams(settings)
     return trainer
 
 

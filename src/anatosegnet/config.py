@@ -134,6 +134,10 @@ def one_line(error: Exception, config_name: str = "train") -> str:
     if unknown:
         available = [name for name in unknown[2].split() if not name.startswith("_")]
         return f"there is no {unknown[1]}; available: {', '.join(available)}"
+    unknown = re.search(r"Could not load '([^/']+)/([^']+)'", text)
+    if unknown and (config_directory() / unknown[1]).is_dir():
+        names = sorted(path.stem for path in (config_directory() / unknown[1]).glob("[!_]*.yaml"))
+        return f"there is no {unknown[1]}/{unknown[2]}; available: {', '.join(names)}"
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)

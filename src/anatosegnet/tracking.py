@@ -4,11 +4,15 @@ import hashlib
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
+
+from anatosegnet.errors import UserError
 
 
 def identify(config: DictConfig) -> None:
@@ -43,6 +47,22 @@ def sweep_name(config: DictConfig) -> str | None:
     folder = Path(HydraConfig.get().sweep.dir).resolve()
     runs = Path(config.paths.runs_dir).resolve()
     return folder.relative_to(runs).as_posix() if runs in folder.parents else folder.name
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What wandb says when it cannot begin (no account, no network), as one line with the way out.
+
+    Raises:
+        UserError: In place of an exception of wandb's.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "wandb":
+            raise
+        text = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise UserError(f"wandb: {text}; or keep the run here: logger.wandb.offline=true") from None
 
 
 def finish() -> None:

@@ -91,6 +91,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
             raise UserError(f"data.duplicates={duplicates} is none of {known}")
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size} must be at least 1")
+        if num_workers < 0:
+            raise UserError(f"data.num_workers={num_workers} must not be negative")
         if isinstance(cache, bool):  # as YAML reads on and off, and as runs recorded it
             cache = "disk" if cache else "off"
         if cache not in get_args(Cache):
