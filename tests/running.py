@@ -1,5 +1,6 @@
 """A small run shared by the tests of train, evaluate and predict (a pytest plugin)."""
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def compose_tiny(directory: Path, *overrides: str) -> DictConfig:
     )
     config.model = OmegaConf.create({"_target_": "tests.networks.Tiny"})
     return config
+
+
+def heed_ctrl_c() -> None:
+    """For a process to be started: shells make what they run in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from anatosegnet.module import LOGGED
 from anatosegnet.run import Run
 from anatosegnet.starting import open_run
 from anatosegnet.train import train
-from tests.running import compose_small
+from tests.running import compose_small, heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +180,10 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     run = Run(tmp_path / "run with space")
     command = [sys.executable, "-m", "anatosegnet.train", f"run_dir={run.directory}", *SMALL]
     process = subprocess.Popen(
-        [*command, "trainer.max_epochs=500"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, "trainer.max_epochs=500"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while not run.last_path.is_file() and time.monotonic() < deadline:

@@ -27,6 +27,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.process import is_alive, this_process
 from anatosegnet.tuning import trial as trial_module
 from anatosegnet.tuning.study import count, open_storage
+from tests.running import heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +95,7 @@ def worker(trainer: Path, *overrides: str, **environment: str) -> subprocess.Pop
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        preexec_fn=heed_ctrl_c,
     )
 
 
