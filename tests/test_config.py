@@ -167,10 +167,6 @@ def command(*arguments: str, verb: str = "train") -> subprocess.CompletedProcess
         (["model=vnet"], "available: anatosegnet, anatosegnet_released, unet"),
         (["data=bus"], "available: breast_lesions_usg, bus_bra"),
         (["callbacks=[default,emma]"], "available: default, early_stopping, ema"),
-        (["data.num_workers=-1"], "data.num_workers=-1 must not be negative"),
-        ([*SMALL, "callbacks.best.monitor=val/f1"], "monitor=val/f1 is none of val/loss"),
-        ([*SMALL, "trainer.accumulate_grad_batches=0"], "accumulate_grad_batches=0 must be"),
-        (["seed=-1"], "seed=-1 must be a whole number from 0"),
         (["split=files"], "split.train has no value"),
         (["data=folder"], "data.root=FOLDER"),
         (["data=busi", "data.root=/none"], "ANATOSEGNET_DATA_DIR"),
@@ -198,7 +194,7 @@ def test_mistakes_end_in_one_line(
 def test_help_is_quick(verb: str) -> None:
     """Breaks if a heavy import moves to the top of a program.
 
-    Processor time, alternating with `import torch`, so that a slow or busy machine does not count.
+    Processor time beside that of `import torch`: a slow or busy machine does not count.
     """
 
     def seconds(*arguments: str) -> float:
@@ -209,11 +205,7 @@ def test_help_is_quick(verb: str) -> None:
         assert arguments[0] == "-c" or "python -m anatosegnet.train" in result.stdout
         return sum(after[2:4]) - sum(before[2:4])
 
-    pairs = [
-        (seconds("-m", f"anatosegnet.{verb}", "--help"), seconds("-c", "import torch"))
-        for _ in range(3)
-    ]
-    assert min(help_ for help_, _ in pairs) < min(torch_ for _, torch_ in pairs)
+    assert seconds("-m", f"anatosegnet.{verb}", "--help") < seconds("-c", "import torch")
 
 
 def test_a_program_imports_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -102,6 +103,25 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"data.image_size=32, data.batch_size=13; the last batch"):
         train(config, Run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed=-1", "seed=-1 must be a whole number from 0"),
+        ("data.num_workers=-1", "data.num_workers=-1 must not be negative"),
+        ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches=0 must be at least 1"),
+        ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is none of val/loss"),
+    ],
+)
+def test_impossible_settings_are_said_before_a_run_begins(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    """Breaks if such a setting is found out after an epoch, or by a library's traceback."""
+    run = Run(tmp_path / "run")
+    with pytest.raises(UserError, match=re.escape(message)):
+        train(compose_small(run.directory, setting), run)
+    assert not run.exists
 
 
 @pytest.mark.parametrize("workers", [0, 2])
