@@ -130,14 +130,13 @@ def one_line(error: Exception, config_name: str = "train") -> str:
     if isinstance(error, MissingMandatoryValue):
         key = text.split("full_key: ")[-1].split()[0]
         return f"{key} has no value; give {key}=…"
-    unknown = re.search(r"Could not find '([^']+)' Available options in '[^']+': (.+) Config", text)
+    options = r"(?: Available options in '[^']+': (.+) Config)?"  # not said of lists of choices
+    unknown = re.search(rf"Could not (?:find|load) '([^']+/[^']+)'{options}", text)
     if unknown:
-        available = [name for name in unknown[2].split() if not name.startswith("_")]
-        return f"there is no {unknown[1]}; available: {', '.join(available)}"
-    unknown = re.search(r"Could not load '([^/']+)/([^']+)'", text)
-    if unknown and (config_directory() / unknown[1]).is_dir():
-        names = sorted(path.stem for path in (config_directory() / unknown[1]).glob("[!_]*.yaml"))
-        return f"there is no {unknown[1]}/{unknown[2]}; available: {', '.join(names)}"
+        files = (config_directory() / unknown[1]).parent.glob("*.yaml")
+        names = unknown[2].split() if unknown[2] else sorted(path.stem for path in files)
+        available = ", ".join(name for name in names if not name.startswith("_"))
+        return f"there is no {unknown[1]}; available: {available}"
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)

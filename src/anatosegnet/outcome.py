@@ -65,6 +65,7 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
     """A failure that one line explains."""
     if isinstance(error, UserError):
         return error
+    go_on = f"go on with: resume={run.directory}"
     if is_out_of_memory(error):
         return UserError(out_of_memory(config))
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
@@ -76,18 +77,18 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
         )
     if isinstance(error, CaseError):
         text = str(error).strip().splitlines()[-1]  # a worker's traceback goes before it
-        way = f"what was finished is kept, go on with: resume={run.directory}"
-        return UserError(f"{text.removeprefix(f'{CaseError.__module__}.CaseError: ')}; {way}")
+        text = text.removeprefix(f"{CaseError.__module__}.CaseError: ")
+        return UserError(f"{text}; what was finished is kept, {go_on}")
     if isinstance(error, RuntimeError) and WORKER_DIED.search(str(error)):
         return UserError(
             "a process that prepares batches was killed: memory ran out, in a container mostly the "
-            "shared memory (docker's --shm-size); what was finished is kept, go on with: "
-            f"resume={run.directory} data.num_workers=0"
+            f"shared memory (docker's --shm-size); what was finished is kept, {go_on} "
+            "data.num_workers=0"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{error.strerror}: {error.filename or run.directory}; what was finished is kept. Make "
-            f"room, then go on with: resume={run.directory}"
+            f"room, then {go_on}"
         )
     return None
 

@@ -263,8 +263,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
             epoch = progress.processed  # type: ignore[attr-defined]  # > 0 on resume
         dataset = self.dataset(part)
         sampler = EpochSampler(len(dataset), self.seed, train, rank, world_size, epoch)
-        trained = self.trainer is not None
-        return loader(dataset, sampler, self.batch_size, self.num_workers, self.seed, trained)
+        return loader(
+            dataset,
+            sampler,
+            self.batch_size,
+            self.num_workers,
+            self.seed,
+            outlive_sigterm=self.trainer is not None,
+        )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled and augmented training batches."""
