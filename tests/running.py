@@ -1,6 +1,7 @@
 """A small run shared by the tests of train, evaluate and predict (a pytest plugin)."""
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def compose_tiny(directory: Path, *overrides: str) -> DictConfig:
 def heed_ctrl_c() -> None:
     """For a process to be started: shells make what they run in the background ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Return when something has come true; fail where it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -101,8 +101,7 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
     config = compose_small(
         tmp_path / "run", "data.image_size=32", "data.batch_size=13", "trainer.max_epochs=1"
     )
-    with pytest.raises(UserError, match=r"data.image_size=32, data.batch_size=13; the last batch"):
-        train(config, Run(tmp_path / "run"))
+    failing(tmp_path / "run", r"data.image_size=32, data.batch_size=13; the last batch", config)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,9 @@ def test_impossible_settings_are_said_before_a_run_begins(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_vanished_is_one_line(workers: int, folder_data: Path) -> None:
+def test_an_image_that_vanished_is_one_line(
+    workers: int, folder_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks if a file lost while training ends in a traceback, a worker's above all."""
     directory = folder_data.parent / "run"
     settings = ["data=folder", f"data.root={folder_data}", f"data.num_workers={workers}"]
@@ -135,13 +136,14 @@ def test_an_image_that_vanished_is_one_line(workers: int, folder_data: Path) -> 
         for image in (folder_data / "images").iterdir():
             image.unlink()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SegmentationModule, "on_fit_start", remove)
-        failing(directory, rf"images/.*\.png: cannot be read .* resume={directory}$", config)
+    monkeypatch.setattr(SegmentationModule, "on_fit_start", remove)
+    failing(directory, rf"images/.*\.png: cannot be read .* resume={directory}$", config)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGBUS])
-def test_a_killed_worker_is_one_line(signum: signal.Signals, tmp_path: Path) -> None:
+def test_a_killed_worker_is_one_line(
+    signum: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks if memory that ran out in a worker ends in a traceback without a way on."""
     config = compose_tiny(tmp_path / "run")
     config.data.num_workers = 1
@@ -151,9 +153,8 @@ def test_a_killed_worker_is_one_line(signum: signal.Signals, tmp_path: Path) -> 
             os.kill(child.pid or 0, signum)
         time.sleep(5)  # until its end is noticed
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SegmentationModule, "on_train_epoch_start", kill)
-        failing(tmp_path / "run", r"batches was killed: .* data.num_workers=0$", config)
+    monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", kill)
+    failing(tmp_path / "run", r"batches was killed: .* data.num_workers=0$", config)
 
 
 def test_advice_on_memory_follows_the_config(tmp_path: Path) -> None:

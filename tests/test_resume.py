@@ -33,7 +33,7 @@ from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from tests.running import compose_tiny
+from tests.running import compose_tiny, wait_for
 
 pytestmark = pytest.mark.slow
 EPOCHS = 4  # of compose_tiny
@@ -330,17 +330,31 @@ def test_full_disk_keeps_the_checkpoints_before(whole: tuple[Run, float], tmp_pa
     assert_same_end(run, whole[0])
 
 
-def test_sigterm_saves_and_can_be_resumed(whole: tuple[Run, float], tmp_path: Path) -> None:
-    """Breaks if preemption loses finished epochs, or does not end with 143 and the way on."""
+@pytest.mark.parametrize("to_the_whole_job", [False, True])
+def test_sigterm_saves_and_can_be_resumed(
+    to_the_whole_job: bool, whole: tuple[Run, float], tmp_path: Path
+) -> None:
+    """Breaks if preemption loses finished epochs, or does not end with 143 and the way on.
+
+    Or if a cluster's SIGTERM to all processes kills the workers before that.
+    """
     run = Run(tmp_path / "run")
-    child = Child(lambda: train(compose_tiny(run.directory), run), tmp_path / "log")
-    deadline = time.monotonic() + 60
-    while not run.last_path.is_file() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    child.kill(signal.SIGTERM)
+    config = compose_tiny(run.directory)
+    config.data.num_workers = 2 if to_the_whole_job else 0
+
+    def train_as_a_job() -> None:
+        os.setsid()
+        train(config, run)
+
+    child = Child(train_as_a_job, tmp_path / "log")
+    wait_for(run.last_path.is_file)
+    (os.killpg if to_the_whole_job else os.kill)(child.pid, signal.SIGTERM)
     assert child.wait() == 143, child.log.read_text()
+    assert "Traceback" not in child.log.read_text()
     assert f"resume={run.directory}" in child.log.read_text()
     assert json.loads(run.summary_path.read_text())["state"] == "preempted"
+    with pytest.raises(ProcessLookupError):  # no worker is left behind
+        os.killpg(child.pid, 0)
     go_on(run, tmp_path)
     assert_same_end(run, whole[0])
 
@@ -353,30 +367,6 @@ def test_two_processes_never_train_in_one_directory(
     with run.locked(), pytest.raises(UserError, match="being trained by another process"):
         train(compose_tiny(run.directory), Run(run.directory))
     assert not run.directory.exists()
-
-
-def test_sigterm_to_all_processes_of_a_job(whole: tuple[Run, float], tmp_path: Path) -> None:
-    """Breaks if a cluster's SIGTERM kills the workers before the training has ended in order."""
-    run = Run(tmp_path / "run")
-    config = compose_tiny(run.directory)
-    config.data.num_workers = 2
-
-    def train_as_a_job() -> None:
-        os.setsid()
-        train(config, run)
-
-    child = Child(train_as_a_job, tmp_path / "log")
-    deadline = time.monotonic() + 60
-    while not run.last_path.is_file() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    os.killpg(child.pid, signal.SIGTERM)
-    assert child.wait() == 143, child.log.read_text()
-    assert "Traceback" not in child.log.read_text()
-    assert json.loads(run.summary_path.read_text())["state"] == "preempted"
-    with pytest.raises(ProcessLookupError):  # no worker is left behind
-        os.killpg(child.pid, 0)
-    go_on(run, tmp_path)
-    assert_same_end(run, whole[0])
 
 
 def test_slurm_requeues_and_goes_on(
@@ -396,12 +386,9 @@ def test_slurm_requeues_and_goes_on(
     monkeypatch.setenv("SLURM_NODELIST", "localhost")
     config = compose_tiny(run.directory, "trainer.max_epochs=400", "scheduler.T_max=4")
     child = Child(lambda: train(config, run), tmp_path / "log")
-    deadline = time.monotonic() + 60
-    while not run.last_path.is_file() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_for(run.last_path.is_file)
     child.kill(signal.SIGUSR1)
-    while not called.is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(called.is_file)
     child.kill(signal.SIGTERM)
     assert child.wait() == 143, child.log.read_text()
     assert called.read_text().split() == ["requeue", "7"]

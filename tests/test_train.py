@@ -24,7 +24,7 @@ from anatosegnet.module import LOGGED
 from anatosegnet.run import Run
 from anatosegnet.starting import open_run
 from anatosegnet.train import train
-from tests.running import compose_small, heed_ctrl_c
+from tests.running import SMALL, compose_small, heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -197,16 +197,6 @@ def test_ctrl_c_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert f"resume='{run.directory}'" in error
     torch.load(run.last_path, weights_only=True)
     assert json.loads(run.summary_path.read_text())["state"] == "interrupted"
-
-
-SMALL = [
-    "model.encoder=mobilenetv3_small_050",
-    "model.pretrained=false",
-    "data.count=20",
-    "data.image_size=32",
-    "data.num_workers=0",
-    "trainer=cpu",
-]
 
 
 def test_multirun_trains_each_job_in_its_own_directory(tmp_path: Path) -> None:

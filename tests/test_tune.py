@@ -9,8 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.process import is_alive, this_process
 from anatosegnet.tuning import trial as trial_module
 from anatosegnet.tuning.study import count, open_storage
-from tests.running import heed_ctrl_c
+from tests.running import heed_ctrl_c, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -97,14 +95,6 @@ def worker(trainer: Path, *overrides: str, **environment: str) -> subprocess.Pop
         env={**os.environ, **environment},
         preexec_fn=heed_ctrl_c,
     )
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    """Return when something has come true; fail where it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_crash_is_recorded_and_the_study_goes_on(
