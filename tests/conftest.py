@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 pytest_plugins = ["tests.running", "tests.browser"]
 
@@ -37,6 +38,12 @@ def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANATOSEGNET_CACHE_DIR", str(directory))
         yield directory
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Weights and inputs of a test do not depend on which tests its process ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

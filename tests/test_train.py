@@ -132,17 +132,21 @@ class Same:
 
 
 def test_overfits_four_phantoms(tmp_path: Path) -> None:
-    """Breaks if loss, labels, optimiser or network cannot learn four images by heart."""
+    """Breaks if loss, labels, optimiser or network cannot learn four images by heart.
+
+    From many a random start the features of the last stage first die inside the lesions (ReLU),
+    and only biases tell lesion from background there, up to IoU 0.9 on 2 × 2 pixels. Getting out
+    takes steps in proportion to 1/lr; with these, 10 of 10 starts went beyond 0.99.
+    """
     run = Run(tmp_path)
     config = compose_small(
         run.directory,
         "model.encoder=resnet18",
         "data.count=4",
-        "data.image_size=96",
         "augmentation=none",
-        "trainer.max_epochs=100",
+        "trainer.max_epochs=120",
         "scheduler=constant",
-        "optimizer.lr=1e-3",
+        "optimizer.lr=3e-3",
         "callbacks.best=null",
         "callbacks.last=null",
         "+trainer.limit_val_batches=0",
