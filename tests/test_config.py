@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from anatosegnet.build import build_data, build_module, settle_precision
-from anatosegnet.config import config_directory, instantiate
+from anatosegnet.config import config_directory, instantiate, one_line
 from anatosegnet.errors import UserError
 from anatosegnet.tuning.space import check, read_space
 from tests.running import compose
@@ -185,6 +185,16 @@ def test_mistakes_end_in_one_line(
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("choice, expected", [("y", "; available: x"), ("[x,y]", "")])
+def test_an_unknown_choice_of_ones_own_group(choice: str, expected: str, tmp_path: Path) -> None:
+    """Breaks if the choices of a group outside this project are said to be none at all."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x.yaml").write_text("a: 1")
+    with pytest.raises(Exception, match="Could not") as caught:
+        compose(f"hydra.searchpath=[file://{tmp_path}]", f"+mine={choice}")
+    assert one_line(caught.value) == f"there is no mine/y{expected}"
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         files = (config_directory() / unknown[1]).parent.glob("*.yaml")
         names = unknown[2].split() if unknown[2] else sorted(path.stem for path in files)
         available = ", ".join(name for name in names if not name.startswith("_"))
-        return f"there is no {unknown[1]}; available: {available}"
+        return f"there is no {unknown[1]}" + (f"; available: {available}" if available else "")
     misspelt = re.search(r"Could not override '([^']+)'", text)
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
