@@ -61,7 +61,6 @@ def reference(module: AnatomicalAttention, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("differential", DIFFERENTIALS)
 def test_agrees_with_the_definition(bias: str, differential: str) -> None:
     """Breaks if any term of the formula changes; the map is not square on purpose."""
-    torch.manual_seed(0)
     module = AnatomicalAttention(12, 3, bias, differential, gamma=0.3, beta=1.5).double()
     x = torch.randn(2, 12, 4, 3, dtype=torch.float64)
     torch.testing.assert_close(module(x), reference(module, x), rtol=0, atol=1e-10)
@@ -71,7 +70,6 @@ def test_agrees_with_the_definition(bias: str, differential: str) -> None:
 @pytest.mark.parametrize("differential", DIFFERENTIALS)
 def test_gradients_agree_with_the_definition(bias: str, differential: str) -> None:
     """Breaks if a detached or in-place step falsifies the gradient of input or weights."""
-    torch.manual_seed(1)
     module = AnatomicalAttention(8, 2, bias, differential, gamma=0.5).double()
     x = torch.randn(1, 8, 3, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(1, 8, 3, 4, dtype=torch.float64)
@@ -85,7 +83,6 @@ def test_gradients_agree_with_the_definition(bias: str, differential: str) -> No
 @pytest.mark.parametrize("one_head", [False, True])
 def test_learned_gamma(bias: str, one_head: bool) -> None:
     """Breaks if γ of a head gets a wrong gradient, does not start as given, or goes below 0."""
-    torch.manual_seed(7)
     heads = 1 if one_head else 2
     module = AnatomicalAttention(8, heads, bias, gamma=0.7, learn_gamma=True).double()
     torch.testing.assert_close(module.gammas(), torch.full((heads,), 0.7, dtype=torch.float64))
@@ -106,7 +103,6 @@ def test_learned_gamma(bias: str, one_head: bool) -> None:
 @pytest.mark.parametrize("bias", BIASES)
 def test_blocks_of_queries_change_nothing(bias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a block forgets where it stands, or gradients of blocks are not added up."""
-    torch.manual_seed(8)
     module = AnatomicalAttention(8, 2, bias, gamma=0.3, learn_gamma=bias != "none").double()
     x = torch.randn(2, 8, 10, 9, dtype=torch.float64, requires_grad=True)  # 90 tokens
     variables = [x, *module.parameters()]
@@ -122,7 +118,6 @@ def test_blocks_of_queries_change_nothing(bias: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("bias", BIASES)
 def test_other_devices_compute_the_same(bias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if the path of CUDA and of exported graphs gives other numbers than the CPU's."""
-    torch.manual_seed(9)
     module = AnatomicalAttention(8, 2, bias, gamma=0.3).double()
     x = torch.randn(2, 8, 5, 7, dtype=torch.float64)
     expected = module(x)
@@ -155,7 +150,6 @@ def test_reproduces_the_released_code() -> None:
 
 def test_without_bias_and_differences_it_is_softmax_attention() -> None:
     """Breaks if the switched-off parts leave something behind."""
-    torch.manual_seed(2)
     module = AnatomicalAttention(16, 4, bias="none", differential="none").double()
     x = torch.randn(2, 16, 5, 6, dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2)
@@ -178,7 +172,6 @@ def test_without_bias_and_differences_it_is_softmax_attention() -> None:
 
 def test_every_ablation_changes_the_output() -> None:
     """Breaks if a setting is accepted and then ignored."""
-    torch.manual_seed(3)
     x = torch.randn(1, 8, 4, 5)
     settings = [{"bias": b, "differential": d} for b in BIASES for d in DIFFERENTIALS]
     settings += [{"gamma": 0.2}, {"num_heads": 4}]
@@ -193,7 +186,6 @@ def test_every_ablation_changes_the_output() -> None:
 
 def test_beta_is_without_effect() -> None:
     """Breaks if the constant stops cancelling in the softmax."""
-    torch.manual_seed(5)
     x = torch.randn(1, 8, 4, 5, dtype=torch.float64)
     module = AnatomicalAttention(8, 2).double()
     first = module(x)
@@ -206,7 +198,6 @@ def test_beta_is_without_effect() -> None:
 @pytest.mark.parametrize("differential", DIFFERENTIALS)
 def test_half_precision_stays_close(bias: str, differential: str, precision: torch.dtype) -> None:
     """Breaks if a bias or difference is taken in a precision that loses the order of rows."""
-    torch.manual_seed(6)
     module = AnatomicalAttention(32, 4, bias, differential)
     x = torch.randn(2, 32, 12, 9, requires_grad=True)
     exact = module(x)
@@ -242,7 +233,6 @@ def test_row_codes_tell_the_distance_in_rows() -> None:
 
 def test_attention_map_is_what_the_module_uses() -> None:
     """Breaks if the weights shown are not those applied, or their rows do not sum to 1."""
-    torch.manual_seed(10)
     module = AnatomicalAttention(12, 3).double()
     x = torch.randn(2, 12, 4, 5, dtype=torch.float64)
     weights = module.attention_map(x)
@@ -265,7 +255,6 @@ def test_memory_format_is_channels_last() -> None:
 def test_compiles_without_graph_breaks(bias: str, differential: str) -> None:
     """Breaks if torch.compile meets something it cannot trace, forward or backward."""
     torch.compiler.reset()  # each case is a network of its own, not a change of the last one
-    torch.manual_seed(11)
     module = AnatomicalAttention(8, 2, bias, differential)
     x = torch.randn(1, 8, 4, 5, requires_grad=True)
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)

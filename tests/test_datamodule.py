@@ -205,7 +205,6 @@ def test_loaders_leave_the_random_numbers_of_the_network_alone(folder_data: Path
     """Breaks if dropout depends on the number of workers, which draw seeds at other times."""
     data = folder(folder_data, image_size=32, batch_size=3)
     data.setup()
-    torch.manual_seed(1)
     before = torch.get_rng_state()
     loader = data.train_dataloader()
     for _ in range(2):

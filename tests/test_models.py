@@ -144,7 +144,6 @@ def test_unfit_encoders_are_named(name: str) -> None:
 
 def test_local_weights_are_loaded(tmp_path: Path) -> None:
     """Breaks if encoder_weights is ignored, or the layers are mixed up."""
-    torch.manual_seed(7)
     source = timm.create_model("resnet18", pretrained=False)
     path = tmp_path / "weights.pth"
     torch.save(source.state_dict(), path)
