@@ -63,8 +63,8 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
     steps = config.trainer.get("accumulate_grad_batches", 1)
     if not (isinstance(steps, int) and steps >= 1):
         raise UserError(f"trainer.accumulate_grad_batches={steps} must be at least 1")
-    callbacks = [instantiate(config.callbacks, key) for key in named(config.callbacks)]
-    loggers = [instantiate(config.logger, key) for key in named(config.logger)]
+    callbacks = [instantiate(config, f"callbacks.{key}") for key in named(config.callbacks)]
+    loggers = [instantiate(config, f"logger.{key}") for key in named(config.logger)]
     trainer = instantiate(
         config,
         "trainer",

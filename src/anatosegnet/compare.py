@@ -44,7 +44,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     from anatosegnet import comparison
     from anatosegnet.report import write_comparison
 
-    runs = find_runs(config.runs)
+    runs = find_runs(config.runs, config.trust)
     output = output_directory(config)
     groups = group_settings([run.config for run in runs])
     names = labels([setting_of(runs[group[0]].config) for group in groups])
@@ -75,7 +75,9 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     return table
 
 
-def find_runs(given: str | Sequence[str] | ListConfig | None) -> list[Run]:
+def find_runs(
+    given: str | Sequence[str] | ListConfig | None, trust: Sequence[str] = ()
+) -> list[Run]:
     """The runs, in the order given; a folder of runs stands for all of them.
 
     Raises:
@@ -90,14 +92,14 @@ def find_runs(given: str | Sequence[str] | ListConfig | None) -> list[Run]:
     runs: list[Run] = []
     for directory in directories:
         if (directory / "config.yaml").is_file():
-            runs.append(Run.open(directory))
+            runs.append(Run.open(directory, trust=trust))
             continue
         inside = sorted(
             directory.glob("*/config.yaml"), key=lambda path: natural_order(Case(path.parent.name))
         )
         if not inside:
             raise UserError(f"{directory} is no run and holds none; say which: {USAGE}")
-        runs += [Run.open(path.parent) for path in inside]
+        runs += [Run.open(path.parent, trust=trust) for path in inside]
     resolved = [run.directory.resolve() for run in runs]
     for place in resolved:
         if resolved.count(place) > 1:

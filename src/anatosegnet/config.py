@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from anatosegnet.errors import TrainingFailed, UserError
+from anatosegnet.recorded import require_admitted
 
 
 def config_directory() -> Path:
@@ -95,20 +96,23 @@ def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
 
 
 def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """Build the object of one config group.
+    """Build the object of one config group, or of one entry of a group.
 
     Args:
         config: The whole config.
-        key: The group, such as ``model``.
+        key: Such as ``model`` or ``callbacks.best``.
         **arguments: Finished objects that the constructor takes beside its config.
 
     Raises:
-        UserError: The constructor refused its settings.
+        UserError: The constructor refused its settings, or a recorded config names what it may
+            not build.
     """
+    require_admitted(config, key)
+    node = OmegaConf.select(config, key)
     try:
         if arguments:
-            return hydra.utils.instantiate(config[key], _partial_=True)(**arguments)
-        return hydra.utils.instantiate(config[key])
+            return hydra.utils.instantiate(node, _partial_=True)(**arguments)
+        return hydra.utils.instantiate(node)
     except Exception as error:
         chain: list[BaseException] = [error]
         while chain[-1].__cause__ is not None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, open_dict
 from anatosegnet.config import verb
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
+from anatosegnet.recorded import MARK
 from anatosegnet.run import Run, environment, replacing_directory, write_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate a run on its test cases, or on another dataset."""
-    evaluate(Run.open(config.run), config, is_own_data())
+    evaluate(Run.open(config.run, trust=config.trust), config, is_own_data())
 
 
 def is_own_data() -> bool:
@@ -165,6 +166,7 @@ def test_cases(
     )
 
     settings = run.config
+    settings.augmentation = None  # of training
     dataset = settings.data.name
     move_data(settings, config.paths.data_dir)
     own = data = build_data(settings, run.split_path)
@@ -175,6 +177,7 @@ def test_cases(
         other = settings.copy()
         with open_dict(other):
             other.data, other.paths = external, config.paths
+            other.pop(MARK)  # the dataset is of the user's own command line
         data = build_data(other, run.split_path)
     cases = data.prepare_cases()
     if data.name == dataset:

@@ -14,7 +14,7 @@ from anatosegnet.run import Run, replacing
 @verb("predict")
 def main(config: DictConfig) -> None:
     """Predict masks; exit status 1 if an image could not be done."""
-    run = Run.open(config.run, usage="run=DIR input=IMAGE_OR_FOLDER output=DIR")
+    run = Run.open(config.run, "run=DIR input=IMAGE_OR_FOLDER output=DIR", config.trust)
     for key in ("input", "output"):
         if config[key] is None:
             raise UserError(f"{key}=… is missing: run=DIR input=IMAGE_OR_FOLDER output=DIR")

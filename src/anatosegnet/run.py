@@ -10,17 +10,19 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from anatosegnet.errors import UserError
+from anatosegnet.opening import read_json
+from anatosegnet.places import user_path
+from anatosegnet.recorded import read_config, reason, written_config
 
 PACKAGES = (
     "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",
@@ -33,10 +35,12 @@ class Run:
 
     Args:
         directory: The directory; it need not exist yet.
+        trust: Packages whose objects its recorded config may build, beside the known kinds.
     """
 
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: str | Path, trust: Sequence[str] = ()) -> None:
+        self.directory = user_path(directory)
+        self.trust = tuple(trust)
         self.config_path = self.directory / "config.yaml"
         self.summary_path = self.directory / "summary.json"
         self.split_path = self.directory / "split.csv"
@@ -48,11 +52,13 @@ class Run:
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
 
     @classmethod
-    def open(cls, directory: str | Path | None, usage: str = "run=DIR") -> "Run":
+    def open(
+        cls, directory: str | Path | None, usage: str = "run=DIR", trust: Sequence[str] = ()
+    ) -> "Run":
         """A run that exists; UserError if the directory holds none."""
         if directory is None:
             raise UserError(f"say which run: {usage}, a directory that training wrote")
-        run = cls(directory)
+        run = cls(directory, trust)
         if not run.exists:
             raise UserError(f"{directory} is no run directory: it has no config.yaml")
         return run
@@ -95,19 +101,14 @@ class Run:
 
     @property
     def config(self) -> DictConfig:
-        """The run's config, as resolved when it started."""
-        try:
-            config = OmegaConf.load(self.config_path)
-        except (OSError, OmegaConfBaseException, ValueError) as error:
-            raise UserError(f"{self.config_path} cannot be read ({error})") from error
-        if not isinstance(config, DictConfig):
-            raise UserError(f"{self.config_path} is no config")
-        return config
+        """The run's config, as resolved when it started; see `recorded.read_config`."""
+        return read_config(self.config_path, self.directory, self.trust)
 
     def write_config(self, config: DictConfig) -> None:
         """Write the config with every interpolation resolved."""
+        text = written_config(config)
         with replacing(self.config_path) as path:
-            path.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -115,9 +116,9 @@ class Run:
         if not self.summary_path.is_file():
             return {}
         try:
-            return dict(json.loads(self.summary_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{self.summary_path} cannot be read ({error})") from error
+            return read_json(self.summary_path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.summary_path} cannot be read ({reason(error)})") from error
 
     def update_summary(self, entries: Mapping[str, Any]) -> dict[str, Any]:
         """Add entries to ``summary.json`` and return all of them."""

@@ -12,11 +12,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from anatosegnet.errors import UserError
+from anatosegnet.recorded import MARK
 from anatosegnet.run import Run
 from anatosegnet.settings import flatten
 
-OWN = frozenset({"resume", "from_run", "run_dir"})  # of the command, not of the run
+OWN = frozenset({"resume", "from_run", "run_dir", "trust"})  # of the command, not of the run
 PLACES = (
+    MARK,
+    "trust",
     "run_dir",
     "resume",
     "from_run",
@@ -45,9 +48,11 @@ def open_run(config: DictConfig, output: Path) -> tuple[DictConfig, Run]:
     if resume == "auto":
         resume = output if Run(output).exists else None
     if resume is not None:
-        return resumed(config, Run.open(resume, usage="resume=DIR"), overrides)
+        return resumed(config, Run.open(resume, "resume=DIR", config.trust), overrides)
     if config.from_run is not None:
-        config, output = repeated(config, Run.open(config.from_run), overrides, output)
+        config, output = repeated(
+            config, Run.open(config.from_run, "from_run=DIR", config.trust), overrides, output
+        )
     run = Run(output)
     if is_first_process():
         run.require_new()
@@ -93,6 +98,8 @@ def repeated(
                 "repeat it without further overrides"
             )
         again = compose("train", [*kept, *given])
+        with open_dict(again):
+            again[MARK] = recorded[MARK]
     else:
         again = recorded
     if not any(key_of(override) == "run_dir" for override in overrides):

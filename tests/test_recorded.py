@@ -1,0 +1,187 @@
+"""What the config of a run may name, and where it may point."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from anatosegnet.config import config_directory, instantiate
+from anatosegnet.errors import UserError
+from anatosegnet.recorded import MARK, admitted, confine, read_config, targets, written_config
+
+HOSTILE = (
+    "os.system", "subprocess.Popen", "torch.hub.load", "torch.load", "pandas.read_pickle",
+    "numpy.load", "joblib.load", "hydra.utils.instantiate", "hydra.utils.get_method",
+    "pathlib.Path.write_text", "shutil.copyfile", "builtins.exec", "builtins.eval",
+    "lightning.Trainer.test", "torch.nn.Module.apply", "torch.nn.functional.relu",
+    "torch.nn.modules.module.torch.load", "lightning.pytorch.trainer.trainer.os.system",
+    "anatosegnet.run.shutil.rmtree", "anatosegnet.run.subprocess.Popen",
+    "anatosegnet.config.instantiate", "anatosegnet.run.Run", "albumentations.load",
+    "albumentations.core.serialization.load", "monai.losses.dice.torch.load",
+    "anatosegnet.data.split.hashlib.sha256", "lightning_evil.Trainer", "torch.nnx.Module",
+    "timm.create_model", "anatosegnet", "torch.nn", ".torch.nn.ReLU", "torch..nn.ReLU",
+    "torch.nn.ReLU.__init__", "torch.nn.ReLU.__call__.__globals__",
+    "lightning.pytorch.cli.LightningCLI",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_what_executes_is_not_admitted(target: str) -> None:
+    """A callable that is no class of a known kind is let through."""
+    assert not admitted(target)
+
+
+@pytest.mark.parametrize("target", [None, 3, ["torch.nn.ReLU"], {"a": 1}])
+def test_a_target_is_a_name(target: object) -> None:
+    """Something else in its place is let through, or ends in a traceback."""
+    assert not admitted(target)
+
+
+def test_all_that_the_shipped_configs_name_is_admitted() -> None:
+    """A run of a shipped config cannot be opened."""
+    named = [
+        target
+        for path in config_directory().rglob("*.yaml")
+        if path.parent.name not in ("search", "pruner")  # of tune, composed by the user
+        for _, target in targets(OmegaConf.to_container(OmegaConf.load(path)), path.stem)
+    ]
+    assert len(named) > 40
+    assert [target for target in named if not admitted(target)] == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch.nn.CrossEntropyLoss", "torch.optim.RAdam", "torch.optim.lr_scheduler.OneCycleLR",
+     "lightning.pytorch.callbacks.StochasticWeightAveraging", "monai.losses.DiceFocalLoss",
+     "lightning.pytorch.loggers.CSVLogger", "albumentations.ElasticTransform",
+     "albumentations.OneOf", "anatosegnet.models.anatosegnet.AnatoSegNet"],
+)  # fmt: skip
+def test_the_usual_classes_are_admitted(target: str) -> None:
+    """The list is too short for a run of everyday settings."""
+    assert admitted(target)
+
+
+def test_nested_and_partial_targets_are_seen(tmp_path: Path) -> None:
+    """A payload hides below an admitted class, in a list, or behind _partial_."""
+    for hidden in (
+        {"_target_": "torch.nn.ReLU", "x": {"_target_": "os.system", "_partial_": True}},
+        {"_target_": "torch.nn.ReLU", "x": [[{"_target_": "os.system"}]]},
+        {"_target_": "torch.nn.ReLU", "_args_": [{"a": {"_target_": "os.system"}}]},
+    ):
+        config = OmegaConf.create({"model": hidden, MARK: []})
+        with pytest.raises(UserError, match=r"os\.system.*trust=\[os\]"):
+            instantiate(config, "model")
+
+
+def test_trust_admits_what_is_defined_in_the_package() -> None:
+    """`trust` does nothing, or opens what the package merely imported."""
+    assert not admitted("json.JSONDecoder")
+    assert admitted("json.JSONDecoder", ["json"])
+    assert admitted("json.loads", ["json"])
+    assert not admitted("json.codecs.open", ["json"])
+
+
+def test_a_composed_config_is_free() -> None:
+    """The user's own command line is restricted."""
+    config = OmegaConf.create({"model": {"_target_": "collections.Counter"}})
+    assert instantiate(config, "model") == {}
+
+
+def recorded(folder: Path, text: str) -> Path:
+    """A config as a run keeps it."""
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: ${oc.env:HOME}\n", "without interpolations"),
+        ("data: {list: ['${oc.env:HOME}']}\n", "without interpolations"),
+        ("data: ${oc.env:HOME}\n", "without interpolations"),
+        ("callbacks: {a: {path: '${run_dir}/${oc.env:HOME}'}}\n", "without interpolations"),
+        ("a: &x [1]\nb: *x\n", "alias"),
+        ("a: !!python/object/apply:os.system [id]\n", "tag"),
+        ("a: " + "[" * 5000, "nest"),
+        ("- 1\n", "is no config"),
+        ("", "is no config"),
+        ("a: [\n", "cannot be read"),
+    ],
+)
+def test_a_config_that_was_not_written_by_a_run(tmp_path: Path, text: str, complaint: str) -> None:
+    """A resolver is run, memory is taken, or a damaged file is a traceback."""
+    with pytest.raises(UserError, match=complaint) as caught:
+        read_config(recorded(tmp_path, text), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_in_the_place_of_a_config(tmp_path: Path) -> None:
+    """Opening a run waits for ever."""
+    import os
+
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="pipe"):
+        read_config(tmp_path / "config.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("before", ["/home/other/runs/a", "runs/a", "runs/a/", "."])
+def test_paths_inside_a_run_follow_it(tmp_path: Path, before: str) -> None:
+    """A copied run writes where the original lies (paths as runs of before recorded them)."""
+    prefix = before.rstrip("/")
+    path = recorded(
+        tmp_path,
+        f"run_dir: {before}\ndata: {{root: {prefix}/x}}\ncallbacks: {{best: {{dirpath: "
+        f"{prefix}/checkpoints, filename: best}}}}\ntrainer: {{default_root_dir: '{before}'}}\n",
+    )
+    config = read_config(path, tmp_path)
+    assert config.run_dir == str(tmp_path)
+    assert config.callbacks.best.dirpath == f"{tmp_path}/checkpoints"
+    assert config.callbacks.best.filename == "best"
+    assert Path(config.trainer.default_root_dir) == tmp_path
+    assert config.data.root == f"{prefix}/x"  # data is not part of a run
+
+
+def test_a_written_config_names_no_place_of_its_run(tmp_path: Path) -> None:
+    """The path of the run is recorded, so that a copy would point to it."""
+    run = tmp_path / "somewhere"
+    config = OmegaConf.create({
+        "run_dir": str(run), "name": "a", "trust": ["x"], MARK: [],
+        "callbacks": {"best": {"dirpath": "${run_dir}/checkpoints"}},
+    })  # fmt: skip
+    text = written_config(config)
+    assert "somewhere" not in text
+    assert "trust" not in text and MARK not in text
+    again = read_config(recorded(tmp_path, text), tmp_path / "elsewhere")
+    assert again.callbacks.best.dirpath == f"{tmp_path}/elsewhere/checkpoints"
+    with pytest.raises(UserError, match=r"name=\$"):
+        written_config(OmegaConf.create({"name": r"\${x}"}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["/tmp/victim", "../victim", "a/../../victim", "~/victim", "C:\\victim", "..\\victim",
+     "https://collector.example", "file:///tmp/victim"],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["dirpath", "anything", "nested"])
+def test_a_recorded_config_writes_inside_its_run(tmp_path: Path, value: str, key: str) -> None:
+    """The opener's files elsewhere are overwritten."""
+    content = {key: [{"x": value}]} if key == "nested" else {key: value}
+    config = OmegaConf.create({"run_dir": str(tmp_path), "callbacks": {"c": content}})
+    with pytest.raises(UserError, match="points outside the run; give callbacks"):
+        confine(config)
+    confine(config, given=["callbacks.c"])  # the user's own decision
+
+
+def test_relative_places_are_inside_the_run(tmp_path: Path) -> None:
+    """A relative path is taken from the opener's working directory."""
+    config = OmegaConf.create({
+        "run_dir": str(tmp_path),
+        "callbacks": {"c": {"dirpath": "x", "filename": "best", "monitor": "val/iou"}},
+        "logger": {"t": {"save_dir": f"{tmp_path}/t", "name": ""}},
+    })  # fmt: skip
+    confine(config)
+    assert config.callbacks.c == {
+        "dirpath": f"{tmp_path}/x", "filename": "best", "monitor": "val/iou",
+    }  # fmt: skip
+    assert config.logger.t.save_dir == f"{tmp_path}/t"
