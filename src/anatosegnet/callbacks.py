@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from torch import Tensor
 
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.run import replacing
 
@@ -144,10 +145,9 @@ class EpochLines(ProgressBar):
         if getattr(self, "_enabled", True):
             epochs = f"{trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
             now = time.perf_counter()
-            print(
+            say(
                 f"epoch {epochs}  {shown}{best_so_far(trainer)}  {now - self._start:.0f} s"
                 f"{time_left(trainer, (now - self._first) / self._done)}",
-                flush=True,
             )
 
 

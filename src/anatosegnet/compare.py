@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, ListConfig
 
 from anatosegnet.config import verb
+from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
@@ -71,7 +72,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
         comparison.write_tables(temporary, table, notes)
         write_comparison(temporary, table, shown)
     comparison.print_table(table, notes)
-    print(f"written {output}")
+    say(f"written {output}")
     return table
 
 
@@ -147,7 +148,7 @@ def evaluated(run: Run, config: DictConfig, own_data: bool) -> Path:
     dataset = run.config.data.name if own_data else config.data.name
     directory = evaluation_directory(run, dataset, config.at)
     if not directory.exists():
-        print(f"evaluate {run.directory}", flush=True)
+        say(f"evaluate {run.directory}")
         evaluate(run, config, own_data)
     return directory
 

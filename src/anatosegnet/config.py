@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from anatosegnet.console import say
 from anatosegnet.errors import TrainingFailed, UserError
 from anatosegnet.recorded import require_admitted
 
@@ -51,7 +52,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
                     goes_on = isinstance(error, TrainingFailed) or elsewhere(job)
                     if job.mode != RunMode.MULTIRUN or not goes_on:
                         raise
-                    print(f"job {job.job.num} failed: {error}", file=sys.stderr, flush=True)
+                    say(f"job {job.job.num} failed: {error}", error=True)
                     failed = error
             if failed is not None:  # the other jobs go on, then Hydra raises it again
                 raise failed
@@ -88,10 +89,10 @@ def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
         if os.environ.get("ANATOSEGNET_DEBUG") == "1":
             raise
         message = str(error) if isinstance(error, UserError) else one_line(error, config_name)
-        print(f"error: {message}", file=sys.stderr)
+        say(f"error: {message}", error=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         sys.exit(130)
 
 

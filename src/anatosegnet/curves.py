@@ -1,9 +1,9 @@
 """``curves.png``: loss, IoU and learning rate of every epoch of a run."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.report.reading import learning_curves
 from anatosegnet.run import Run, replacing
@@ -29,7 +29,7 @@ def write_curves(run: Run, best_epoch: int | None = None) -> None:
         if "train/loss" in curves or "val/loss" in curves:
             draw(run, curves, best_epoch)
     except (UserError, OSError) as error:  # no reason to lose the scores of the run
-        print(f"warning: no {run.curves_path.name} ({error})", file=sys.stderr)
+        say(f"warning: no {run.curves_path.name} ({error})", error=True)
 
 
 def draw(run: Run, curves: Mapping[str, Curve], best_epoch: int | None) -> None:

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from anatosegnet.config import verb
+from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.recorded import MARK
@@ -72,7 +73,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
             temporary, scored, scoring, conditions, about, config.extremes, copies
         )
         write_report(temporary, run)
-    print(f"written {output}")
+    say(f"written {output}")
     return summary
 
 

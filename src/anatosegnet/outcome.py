@@ -3,7 +3,6 @@
 import errno
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +11,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from anatosegnet.console import say
 from anatosegnet.data.case import CaseError
 from anatosegnet.errors import TrainingFailed, UserError
 from anatosegnet.run import Run
@@ -57,7 +57,7 @@ def _say_how_to_go_on(run: Run, trainer: "lightning.Trainer", state: str, status
         if run.last_path.is_file():
             done = "1 epoch is kept" if epochs == 1 else f"{epochs} epochs are kept"
         command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
-        print(f"{state}; {done}, go on with: {command}", file=sys.stderr)
+        say(f"{state}; {done}, go on with: {command}", error=True)
     raise SystemExit(status) from None
 
 

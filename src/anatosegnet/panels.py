@@ -1,6 +1,5 @@
 """Pictures of a few validation cases while training goes on."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import lightning
 import numpy as np
 import torch
 
+from anatosegnet.console import say
 from anatosegnet.data.dataset import SegmentationDataset, collate
 from anatosegnet.data.transforms import resize_image, resize_mask
 from anatosegnet.metrics import count_pixels, lesion_probability, overlap_scores
@@ -104,7 +104,7 @@ class ValidationPanels(lightning.Callback):
             with replacing(path) as temporary:
                 temporary.write_bytes(encode_png(sheet))
         except OSError as error:  # a full disk: no reason to lose the training
-            print(f"warning: {path} was not written ({error})", file=sys.stderr)
+            say(f"warning: {path} was not written ({error})", error=True)
         send(trainer, sheet, epoch)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from anatosegnet.config import verb
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run, replacing
 
@@ -59,12 +60,12 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
                 images[path] = read_image(path)
             except CaseError as error:
                 failures.append(str(error))
-                print(f"error: {error}", file=sys.stderr)
+                say(f"error: {error}", error=True)
         if images:
             for path, mask in zip(images, predictor.masks(list(images.values())), strict=True):
                 with replacing(targets[path]) as temporary:
                     temporary.write_bytes(encode_png(mask.astype(np.uint8) * 255))
-    print(f"{len(paths) - len(failures)} masks in {output}, {len(failures)} images failed")
+    say(f"{len(paths) - len(failures)} masks in {output}, {len(failures)} images failed")
     return failures
 
 

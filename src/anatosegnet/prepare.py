@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from anatosegnet.config import instantiate, verb
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def fetch(data: "SegmentationDataModule", root: Path, allowed: bool) -> None:
         names = ", ".join(source.name for source in needed)
         raise UserError(f"data {data.name}: {names} is not in {root}; {data.how_to_get}")
     for source in needed:
-        print(f"fetching {source.url}\n  licence: {source.licence}", flush=True)
+        say(f"fetching {source.url}\n  licence: {source.licence}")
         with progress_bar(unit="bytes") as show:
             path = obtain(source, root, show)
         verified = source.checksum.partition(":")[0] or "the archive's own checksums only"
-        print(f"  {path} (verified: {verified})", flush=True)
+        say(f"  {path} (verified: {verified})")
 
 
 def require_writable(folder: Path, key: str) -> None:
@@ -119,10 +120,10 @@ def export(
             found, data, folder, size, include_normal,
             lambda done, total: show("exporting", done, total),
         )  # fmt: skip
-    print(f"exported    {count} cases at {size[0]}×{size[1]} px, {written / 1e6:.1f} MB: {folder}")
+    say(f"exported    {count} cases at {size[0]}×{size[1]} px, {written / 1e6:.1f} MB: {folder}")
     edge = size[0] if size[0] == size[1] else f"[{size[0]},{size[1]}]"
     normal = " data.include_normal=true" if include_normal else ""
-    print("train on it python -m anatosegnet.train data=folder "
+    say("train on it python -m anatosegnet.train data=folder "
           f"data.root={shlex.quote(str(folder))} data.image_size={edge}{normal}")  # fmt: skip
 
 
@@ -142,14 +143,14 @@ def print_audit(found: "Audit", out: Path) -> None:
         table.add_row(*row, style="red" if count.differs else "")
     console.print(table)
     groups = found.duplicates
-    print(f"duplicates  {len(found.pairs)} pairs, {sum(map(len, groups.values()))} images in "
+    say(f"duplicates  {len(found.pairs)} pairs, {sum(map(len, groups.values()))} images in "
           f"{len(groups)} groups; classes differ in {len(found.disagreeing)}")  # fmt: skip
     if found.excluded:
-        print(f"excluded    {len(found.excluded)}: {', '.join(found.excluded)}")
-    print(f"problems    {len(found.problems) or 'none'}")
+        say(f"excluded    {len(found.excluded)}: {', '.join(found.excluded)}")
+    say(f"problems    {len(found.problems) or 'none'}")
     for problem in found.problems:
-        print(f"  - {problem}")
-    print(f"written     {out}: cases.csv, duplicates.csv, audit.md, audit.json, contact_sheet.png")
+        say(f"  - {problem}")
+    say(f"written     {out}: cases.csv, duplicates.csv, audit.md, audit.json, contact_sheet.png")
 
 
 class progress_bar:

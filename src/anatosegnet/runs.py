@@ -16,6 +16,7 @@ import yaml
 from omegaconf import DictConfig
 
 from anatosegnet.config import verb
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.process import is_alive
 from anatosegnet.run import Run
@@ -81,9 +82,9 @@ def list_runs(directory: Path) -> list[Line]:
     if lines:
         print_lines(lines)
     else:
-        print(f"{directory} holds no runs")
+        say(f"{directory} holds no runs")
     for remark in remarks:
-        print(f"remark: {remark}")
+        say(f"remark: {remark}")
     return lines
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from anatosegnet import tracking
 from anatosegnet.config import verb
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
@@ -113,7 +114,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         if transfer:
             run.update_summary({"init_from": transfer.summary})
         for line in [*([transfer.text] if transfer else []), *settled]:
-            print(line, flush=True)
+            say(line)
     with outcome(run, config, trainer):
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         summary = {"state": "finished", **best_epoch(trainer)}
@@ -125,9 +126,9 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     if trainer.is_global_zero:
         if config.get("from_run") and (result := agreement(config, run, Run(config.from_run))):
             summary["repetition"] = result
-            print(f"repetition: {result}")
+            say(f"repetition: {result}")
         summary = run.update_summary(summary)
-        print(f"run: {run.directory}")
+        say(f"run: {run.directory}")
     return summary
 
 
@@ -225,33 +226,33 @@ def print_start(
     assert data.leakage is not None
     split = data.split
     parameters = sum(parameter.numel() for parameter in module.model.parameters())
-    print(f"run    {run.directory}")
+    say(f"run    {run.directory}")
     if in_sweep():
-        print(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
+        say(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     excluded = f", {len(data.excluded)} excluded" if data.excluded else ""
-    print(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
+    say(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
     if data.twins:
         groups = len(set(data.twins.values()))
-        print(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "
+        say(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "
               f"data.duplicates={data.duplicates}")  # fmt: skip
         for line in disagreements(data.cases.values(), data.twins):
-            print(f"       the same picture, but {line}")
-    print(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
+            say(f"       the same picture, but {line}")
+    say(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
           f"{len(split.test)} test; {chosen}; fingerprint {split.fingerprint}")  # fmt: skip
     if not data.simulated:
         warning = "warning: " if data.leakage.leaks else ""
-        print(f"leaks  {warning}{data.leakage.text}")
-    print(f"model  {type(module.model).__name__}, {parameters:,} parameters", flush=True)
+        say(f"leaks  {warning}{data.leakage.text}")
+    say(f"model  {type(module.model).__name__}, {parameters:,} parameters")
 
 
 def print_resume(checkpoint: Path | None, remarks: list[str]) -> None:
     """Where a resumed run goes on from."""
     for remark in remarks:
-        print(f"resume {remark}")
+        say(f"resume {remark}")
     if checkpoint is None:
-        print("resume from the start: no epoch was finished", flush=True)
+        say("resume from the start: no epoch was finished")
     else:
-        print(f"resume from {checkpoint}", flush=True)
+        say(f"resume from {checkpoint}")
 
 
 def in_sweep() -> bool:

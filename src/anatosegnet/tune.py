@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anatosegnet.config import instantiate, verb
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
 from anatosegnet.run import Run
@@ -126,7 +127,7 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         raise
     if lost:
         numbers = ", ".join(map(str, lost))
-        print(f"trial {numbers}: its process is gone; another takes its place")
+        say(f"trial {numbers}: its process is gone; another takes its place")
     worker = Worker(study, space, given, directory, lock, int(training.trainer.max_epochs or 0))
     if "wandb" in (training.logger or {}) and training.logger.wandb.group is None:
         worker.common.append(f"logger.wandb.group={study.study_name}")
@@ -135,14 +136,14 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         worker.work(search)
     except KeyboardInterrupt as stop:
         again = f"python -m anatosegnet.tune {shlex.join(sys.argv[1:])}"
-        print(f"interrupted; the finished trials are kept, go on with: {again}", file=sys.stderr)
+        say(f"interrupted; the finished trials are kept, go on with: {again}", error=True)
         raise SystemExit(143 if stop.args else 130) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
     report(study, space, given, directory, training)
     running = count(study)["running"]
     if running:
-        print(f"{running} trials still run in other workers, which will write this again")
+        say(f"{running} trials still run in other workers, which will write this again")
     return study
 
 
@@ -202,7 +203,7 @@ class Worker:
                 self.study.pruner = instantiate(search, "pruner")
                 self.study.optimize(self.run_trial, n_trials=1, catch=(TrialFailed,))
             except optuna.exceptions.UpdateFinishedTrialError:
-                print("this trial was taken for dead by another worker; its result is lost")
+                say("this trial was taken for dead by another worker; its result is lost")
             finally:
                 if self.lock.is_locked:
                     self.lock.release()
@@ -221,7 +222,7 @@ class Worker:
         trial.set_user_attr("overrides", chosen)
         command = [*TRAIN, *searchpath(), *self.given, *chosen, *self.common,
                    f"run_dir={quoted(str(run.directory))}", "test=false"]  # fmt: skip
-        say(
+        say_trial(
             trial,
             " ".join(
                 f"{key.rsplit('.', 1)[-1]}={in_short(value)}" for key, value in trial.params.items()
@@ -235,7 +236,7 @@ class Worker:
                 if not last and trial.should_prune():
                     training.stop()
                     self.record(trial, run, started)
-                    say(
+                    say_trial(
                         trial,
                         f"pruned after epoch {epoch + 1} of {self.epochs}, val/iou {score:.4f}",
                     )
@@ -244,11 +245,11 @@ class Worker:
         if training.process.returncode != 0 or not scores:
             failure = training.failure() if training.process.returncode else "it wrote no val/iou"
             trial.set_user_attr("failure", failure)
-            say(trial, f"failed: {failure}; see {training.log}")
+            say_trial(trial, f"failed: {failure}; see {training.log}")
             raise TrialFailed(failure)
         best = self.record(trial, run, started)
         minutes = trial.user_attrs["minutes"]
-        say(trial, f"val/iou {best:.4f} at epoch {trial.user_attrs['best_epoch']} of "
+        say_trial(trial, f"val/iou {best:.4f} at epoch {trial.user_attrs['best_epoch']} of "
                    f"{len(scores)}, {minutes:.1f} min")  # fmt: skip
         return best
 
@@ -288,9 +289,9 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "\\'") + "'"
 
 
-def say(trial: "optuna.Trial", text: str) -> None:
+def say_trial(trial: "optuna.Trial", text: str) -> None:
     """One line about a trial."""
-    print(f"trial {trial.number:<4d} {text}", flush=True)
+    say(f"trial {trial.number:<4d} {text}")
 
 
 if __name__ == "__main__":

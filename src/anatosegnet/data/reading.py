@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from anatosegnet.console import warn
 from anatosegnet.data import case as case_module
 from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
@@ -86,7 +87,7 @@ class CaseReader:
                     least = len(cases) * 2 * self.size[0] * self.size[1]
                     keep = "memory" if least <= MOST_IN_MEMORY else "off"
                     instead = "kept in memory" if keep == "memory" else "read anew each epoch"
-                    say(f"no cache: {error}; the cases are {instead}")
+                    warn_once(f"no cache: {error}; the cases are {instead}")
         problems: list[str] = []
         kept: dict[str, Resized] = {}
         result = ReadCases(kept)
@@ -172,6 +173,6 @@ def content_of_files(case: Case) -> str:
 
 
 @rank_zero_only
-def say(line: str) -> None:
+def warn_once(line: str) -> None:
     """Warn in one line, once for all processes."""
-    print(f"warning: {line}", file=sys.stderr)
+    warn(line)

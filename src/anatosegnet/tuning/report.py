@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.run import replacing
 from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
@@ -65,10 +66,10 @@ def report(
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     pictures = draw(study, keys, directory)
-    print(f"trials     {counts}")
-    print("selection  best val/iou of a trial's epochs; the test cases were not looked at")
-    print(f"written    {directory / 'trials.csv'}, {', '.join(pictures)}")
-    print(f"test it    {train_command(directory)}")
+    say(f"trials     {counts}")
+    say("selection  best val/iou of a trial's epochs; the test cases were not looked at")
+    say(f"written    {directory / 'trials.csv'}, {', '.join(pictures)}")
+    say(f"test it    {train_command(directory)}")
 
 
 def print_table(
@@ -206,7 +207,7 @@ def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[st
                     figure.savefig(path, dpi=120, bbox_inches="tight")
             written.append(f"{name}.png")
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            print(f"remark     no {name}.png: {' '.join(str(error).split())}")
+            say(f"remark     no {name}.png: {' '.join(str(error).split())}")
         finally:
             plt.close("all")
     return written
