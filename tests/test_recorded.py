@@ -173,6 +173,16 @@ def test_a_recorded_config_writes_inside_its_run(tmp_path: Path, value: str, key
     confine(config, given=["callbacks.c"])  # the user's own decision
 
 
+def test_a_recorded_logger_keeps_to_itself(tmp_path: Path) -> None:
+    """A stranger's settings of wandb send the opener's key to a server of theirs."""
+    for nested in ({"base_url": "example.org"}, [{"base_url": "example.org"}]):
+        config = OmegaConf.create({
+            "run_dir": str(tmp_path), "logger": {"wandb": {"name": "a", "settings": nested}},
+        })  # fmt: skip
+        with pytest.raises(UserError, match=r"logger\.wandb\.settings"):
+            confine(config)
+
+
 def test_relative_places_are_inside_the_run(tmp_path: Path) -> None:
     """A relative path is taken from the opener's working directory."""
     config = OmegaConf.create({

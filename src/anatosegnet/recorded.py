@@ -131,10 +131,11 @@ def confine(config: DictConfig, given: Collection[str] = ()) -> None:
             return value
         inside = moved(value, (directory,), "")
         rest = inside.lstrip("/") if value == directory or inside != value else value
-        if OUTSIDE.search(rest):
+        # a logger's nested settings say to whom it sends, and with which programs
+        if OUTSIDE.search(rest) or re.match(r"logger\.[^.]+\.[^.]+[.\[].*", key):
             raise UserError(
-                f"the recorded {plain(key)}={plain(value)} points outside the run; give {key}=… "
-                f"on the command line, or {key}=null"
+                f"the recorded {plain(key)}={plain(value)} points outside the run; give "
+                f"{plain(key)}=… on the command line, or null"
             )
         is_place = PLACE.search(re.sub(r"\[\d+\]$", "", key).rpartition(".")[2])
         return f"{directory}/{value}" if is_place and value and rest == value else value
