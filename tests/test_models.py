@@ -60,7 +60,8 @@ def test_every_ablation_changes_the_output() -> None:
         {"heads": 4},
         {"levels": [5]},
         {"levels": []},
-        {"residual": True},
+        {"placement": "residual"},
+        {"placement": "prenorm"},
     ]
     outputs = [small(**setting).double()(x) for setting in settings]
     for i, first in enumerate(outputs):
@@ -82,6 +83,24 @@ def test_attention_feeds_both_the_next_stage_and_the_skip() -> None:
     model(torch.randn(1, 3, 64, 64))
     assert seen["stage5_in"][0] is seen["attention"]
     assert seen["up4_in"][1] is seen["attention"]
+
+
+def test_prenorm_starts_as_the_plain_unet_and_leaves_it() -> None:
+    """Breaks if the new network's first logits are not the U-Net's, or attention never learns."""
+    model, unet = small(placement="prenorm"), small(levels=[])
+    unet.load_state_dict(
+        {name: value for name, value in model.state_dict().items() if name in unet.state_dict()}
+    )
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(model(x), unet(x))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(2):  # the first step moves the projection alone
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    assert model.attentions["4"].qkv.weight.grad.abs().max() > 0
+    with pytest.raises(ValueError, match="placement='before' is none of"):
+        small(placement="before")
 
 
 def test_no_levels_is_the_plain_unet() -> None:
@@ -194,11 +213,14 @@ def test_torch_export() -> None:
 
 
 @pytest.mark.slow
-def test_onnx_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize("placement", ["replace", "prenorm"])
+def test_onnx_export(tmp_path: Path, placement: str) -> None:
     """Breaks if the exported network computes something else in another runtime."""
     import onnxruntime
 
-    model = small().requires_grad_(False).eval()
+    model = small(placement=placement).requires_grad_(False).eval()
+    for attention in model.attentions.values():  # prenorm starts at zero
+        torch.nn.init.normal_(attention.proj.weight, std=0.02)
     x = torch.randn(1, 3, 64, 96)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -217,5 +239,5 @@ def test_settings_have_the_described_defaults() -> None:
         differential="spatial",
         gamma=1.0,
         beta=0.0,
-        residual=False,
+        placement="replace",
     )

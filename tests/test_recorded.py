@@ -142,6 +142,16 @@ def test_paths_inside_a_run_follow_it(tmp_path: Path, before: str) -> None:
     assert config.data.root == f"{prefix}/x"  # data is not part of a run
 
 
+@pytest.mark.parametrize(("residual", "placement"), [("true", "residual"), ("false", "replace")])
+def test_settings_of_before_have_their_present_names(
+    tmp_path: Path, residual: str, placement: str
+) -> None:
+    """A run of before cannot be opened because a setting has another name since."""
+    path = recorded(tmp_path, f"model: {{attention: {{heads: 8, residual: {residual}}}}}\n")
+    attention = read_config(path, tmp_path).model.attention
+    assert attention == {"heads": 8, "placement": placement}
+
+
 def test_a_written_config_names_no_place_of_its_run(tmp_path: Path) -> None:
     """The path of the run is recorded, so that a copy would point to it."""
     run = tmp_path / "somewhere"

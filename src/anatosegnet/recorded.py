@@ -68,6 +68,7 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
     if not isinstance(plain_config, dict) or not plain_config:
         raise UserError(f"{path} is no config")
+    renew(plain_config)
     before = str(plain_config.pop("run_dir", None) or "")
 
     def settle(key: str, value: str) -> str:
@@ -84,6 +85,15 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
     config.run_dir = str(directory)
     config[MARK] = [str(package) for package in trust]
     return config
+
+
+def renew(config: dict[Any, Any]) -> None:
+    """Bring settings as earlier versions recorded them to their present names, in place."""
+    model = config.get("model")
+    attention = model.get("attention") if isinstance(model, dict) else None
+    if isinstance(attention, dict) and "residual" in attention:
+        residual = attention.pop("residual")
+        attention.setdefault("placement", "residual" if residual else "replace")
 
 
 def written_config(config: DictConfig) -> str:

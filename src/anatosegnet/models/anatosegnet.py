@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -11,6 +11,7 @@ from anatosegnet.models.decoder import Decoder
 from anatosegnet.models.encoder import Encoder
 
 MINIMUM_SIZE = 32
+Placement = Literal["replace", "residual", "prenorm"]
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,17 @@ class AttentionSettings:
     """Where attention stands in the network and what it computes; see `AnatomicalAttention`."""
 
     levels: tuple[int, ...] = (4, 5)
-    """Encoder levels (1..5) whose features attention replaces; none = the plain U-Net."""
+    """Encoder levels (1..5) whose features go through attention; none = the plain U-Net."""
     heads: int = 8
     bias: Bias = "rows"
     differential: Differential = "spatial"
     gamma: float = 1.0
     beta: float = 0.0
     learn_gamma: bool = False
-    residual: bool = False
-    """Add the attended features to the features instead of replacing them."""
+    placement: Placement = "replace"
+    """What becomes of features x: ``replace``: attention(x), as described; ``residual``: x +
+    attention(x); ``prenorm``: x + attention(norm(x)), norm over all channels and positions of an
+    image, the output projection starting at zero, so that the network starts as the plain U-Net."""
 
 
 class AnatoSegNet(nn.Module):
@@ -64,8 +67,11 @@ class AnatoSegNet(nn.Module):
             attention = AttentionSettings(**(attention or {}))
         if not set(attention.levels) <= {1, 2, 3, 4, 5}:
             raise ValueError(f"attention levels={list(attention.levels)} must lie in 1..5")
+        if attention.placement not in get_args(Placement):
+            names = ", ".join(get_args(Placement))
+            raise ValueError(f"attention placement={attention.placement!r} is none of {names}")
         self.encoder = Encoder(encoder, in_channels, pretrained, encoder_weights)
-        self.residual = attention.residual
+        self.placement = attention.placement
         # keyed by level, so that the weights of one level keep their name in every ablation
         self.attentions = nn.ModuleDict(
             {
@@ -82,6 +88,12 @@ class AnatoSegNet(nn.Module):
                 if level in attention.levels
             }
         )
+        self.norms = nn.ModuleDict()
+        if attention.placement == "prenorm":
+            for level, module in self.attentions.items():
+                self.norms[level] = nn.GroupNorm(1, self.encoder.channels[int(level) - 1])
+                for parameter in module.get_submodule("proj").parameters():
+                    nn.init.zeros_(parameter)
         self.decoder = Decoder(self.encoder.channels, num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -103,7 +115,12 @@ class AnatoSegNet(nn.Module):
         for level, stage in enumerate(self.encoder.stages, start=1):
             x = stage(x)
             if str(level) in self.attentions:
-                attended = self.attentions[str(level)](x)
-                x = x + attended if self.residual else attended
+                x = self._attend(str(level), x)
             features.append(x)
         return self.decoder(features, (height, width))
+
+    def _attend(self, level: str, x: Tensor) -> Tensor:
+        attention = self.attentions[level]
+        if self.placement == "replace":
+            return attention(x)
+        return x + attention(self.norms[level](x) if self.placement == "prenorm" else x)
