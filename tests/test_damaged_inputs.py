@@ -6,10 +6,13 @@ Never a traceback, a wait without end, a word of a library on stderr, or a case 
 import io
 import os
 import shutil
+import socket
 import struct
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,8 +22,9 @@ from PIL import Image
 
 from anatosegnet.data.audit import Audit, audit
 from anatosegnet.data.breast_lesions_usg import BreastLesionsUSGDataModule
-from anatosegnet.data.case import read_image
+from anatosegnet.data.case import Case, read_image
 from anatosegnet.data.folder import FolderDataModule
+from anatosegnet.data.split import FilesSplit
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
 from tests.test_breast_lesions_usg import breast, write_sheet  # noqa: F401 (a fixture)
@@ -255,11 +259,20 @@ def loop(path: Path) -> None:
     path.symlink_to(path)
 
 
+def bind(path: Path) -> None:
+    """A socket of this name; paths to sockets must be short."""
+    with socket.socket(socket.AF_UNIX) as made, tempfile.TemporaryDirectory() as short:
+        made.bind(f"{short}/s")
+        os.replace(f"{short}/s", path)
+
+
 SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
     "link to itself": (loop, "symbolic links"),
     "link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file"),
-    "folder": (Path.mkdir, "not a file"),
-    "pipe": (os.mkfifo, "not a file"),
+    "folder": (Path.mkdir, "it is a folder"),
+    "pipe": (os.mkfifo, "it is a pipe"),
+    "socket": (bind, "it is a socket"),
+    "device that never ends": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
 }
 
 
@@ -347,8 +360,12 @@ def test_masks_that_do_not_fit(root: Path, what: str) -> None:
 
 
 TABLES: dict[str, tuple[str, str]] = {
-    "no id": ("name,class\ngood,benign\na,benign\n", "has no column id"),
-    "empty table": ("", "has no column id"),
+    "no id": ("name,class\ngood,benign\na,benign\n", "no column id; its columns are name, class"),
+    "empty table": ("", "has no column id: its first line is empty"),
+    "semicolons": ("id;class\ngood;benign\n", "separated by semicolons; save it with commas"),
+    "tabs": ("id\tclass\ngood\tbenign\n", "separated by tabs; save it with commas"),
+    "a cell without end": ("id,note\ngood," + "x" * 200_000 + "\n", "field larger than"),
+    "no text": ("id\ngood\n".encode("utf-16").decode("latin-1"), "no text in UTF-8"),
     "unknown class": ("id,class\ngood,benign\na,cyst\n", "class of a is 'cyst'"),
     "unknown fold": ("id,fold\ngood,1\na,first\n", "fold of a is 'first'"),
     "no pixel size": ("id,pixel_size_mm\ngood,0.1\na,nan\n", "pixel_size_mm of a is 'nan'"),
@@ -363,10 +380,78 @@ def test_damaged_tables(root: Path, what: str) -> None:
     """Breaks if a wrong table is half believed."""
     text, complaint = TABLES[what]
     put(root, "a.png", PNG)
-    (root / "cases.csv").write_text(text)
+    (root / "cases.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=complaint) as caught:
         FolderDataModule(name="f", root=str(root), image_size=32).prepare_cases()
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["cases.csv", "duplicates.csv"])
+@pytest.mark.parametrize("what", SPECIAL)
+def test_tables_that_only_look_like_files(root: Path, table: str, what: str) -> None:
+    """Breaks if a table that is a pipe or a device is waited for, or passed over."""
+    put(root, "a.png", PNG)
+    SPECIAL[what][0](root / table)
+    data = FolderDataModule(name="f", root=str(root), image_size=32, cache="memory")
+    with pytest.raises(UserError, match=SPECIAL[what][1]) as caught:
+        data.prepare_cases()
+        data.find_pairs()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["pipe", "device that never ends"])
+def test_spreadsheets_and_lists_that_only_look_like_files(
+    breast: Path,  # noqa: F811
+    what: str,
+) -> None:
+    """Breaks if a spreadsheet, or a list of a split, that is no file is waited for."""
+    sheet = next(breast.glob("*.xlsx"))
+    sheet.unlink()
+    SPECIAL[what][0](sheet)
+    with pytest.raises(UserError, match=rf"cannot be read \({SPECIAL[what][1]}\)"):
+        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+    with pytest.raises(UserError, match=rf"cannot be read \({SPECIAL[what][1]}\)"):
+        FilesSplit(str(sheet), str(sheet))([])
+
+
+def test_a_spreadsheet_that_explodes(breast: Path) -> None:  # noqa: F811
+    """Breaks if a small spreadsheet may take all memory."""
+    sheet = next(breast.glob("*.xlsx"))
+    with zipfile.ZipFile(sheet, "a", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("xl/media/huge.xml", bytes(2**28))
+    with pytest.raises(UserError, match=r"would unpack to 26\d MB"):
+        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+
+
+@pytest.mark.parametrize("cell", ["../../x.png", "/etc/hostname", "a/../../x.png", "..", "b\\c"])
+@pytest.mark.parametrize("column", [1, 2])
+def test_names_that_lead_out_of_the_folder(
+    breast: Path,  # noqa: F811
+    cell: str,
+    column: int,
+) -> None:
+    """Breaks if a spreadsheet may name files elsewhere."""
+    row = [1, "case001.png", "case001_tumor.png", None, 0.01, "benign"]
+    row[column] = cell if column == 1 else f"case001_tumor.png&{cell}"
+    write_sheet(breast, [tuple(row)])
+    found, problems = BreastLesionsUSGDataModule(name="b", root=str(breast)).look()
+    assert found == []
+    assert f"names {cell!r}, which is no file of" in problems[0]
+
+
+def test_names_of_cases_are_parts_of_paths(root: Path) -> None:
+    """Breaks if a data module may name a case, or a dataset, so that it is written elsewhere."""
+
+    class Elsewhere(FolderDataModule):
+        def find_cases(self) -> tuple[list[Case], list[str]]:
+            cases, problems = super().find_cases()
+            return [replace(case, name=f"../{case.name}") for case in cases], problems
+
+    with pytest.raises(UserError, match=r"must be a name|must not hold"):
+        Elsewhere(name="f", root=str(root), image_size=32).prepare_cases()
+    for name in ("../../victim", "/tmp/x", "..", "", "a/b"):
+        with pytest.raises(UserError, match=r"data\.name="):
+            FolderDataModule(name=name, root=str(root))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ directory is opened here.
 """
 
 import errno
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 
@@ -22,7 +23,7 @@ DEEPEST = 64  # nested lists and mappings of a YAML or JSON file
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> io.BufferedReader:
     """Open a regular file for reading, without ever waiting for it.
 
     Raises:

@@ -8,12 +8,13 @@ from anatosegnet.errors import UserError
 LONGEST = 200  # bytes of a name; file systems take 255, and suffixes are added
 
 
-def path_part(name: object, what: str) -> str:
+def path_part(name: object, what: str, longest: int = LONGEST) -> str:
     """A name as the name of a file or folder: exactly one part of a path, never a way out.
 
     Args:
         name: From a config, a table or a file's name.
         what: What it names, for the message, such as ``data.name``.
+        longest: Bytes that it may have.
 
     Raises:
         UserError: It is empty, hidden, too long, or holds a separator or control characters.
@@ -23,8 +24,8 @@ def path_part(name: object, what: str) -> str:
         reason = "must be a name that does not begin with a dot"
     elif any(letter in "/\\" or ord(letter) < 32 or ord(letter) == 127 for letter in text):
         reason = "names a file or folder, so it must not hold / \\ or control characters"
-    elif len(text.encode(errors="surrogateescape")) > LONGEST:
-        text, reason = text[:40] + "…", f"is longer than {LONGEST} bytes"
+    elif len(text.encode(errors="surrogateescape")) > longest:
+        text, reason = text[:40] + "…", f"is longer than {longest} bytes"
     else:
         return text
     raise UserError(f"{what}={plain(text)!r} {reason}")

@@ -1,6 +1,8 @@
 """BrEaST = TCIA "Breast-Lesions-USG" (DOI 10.7937/9WKK-Q141, CC BY 4.0): one image a patient."""
 
+import io
 import math
+import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -9,9 +11,15 @@ from typing import Any
 from anatosegnet.data.case import NORMAL, Case, Problem, count_cases
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.download import Source
-from anatosegnet.data.files import files_by_stem, require_directory
+from anatosegnet.data.files import (
+    file_named,
+    files_by_stem,
+    require_columns,
+    require_directory,
+)
 from anatosegnet.data.folder import CLASSES
 from anatosegnet.errors import UserError
+from anatosegnet.opening import LARGEST_TEXT, read_bytes
 
 IMAGES = "BrEaST-Lesions_USG-images_and_masks"
 SPREADSHEET = "BrEaST-Lesions-USG-clinical-data*.xlsx"
@@ -76,8 +84,16 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
         problems: list[str] = []
         listed: set[str] = set()
         for row in _rows(spreadsheets[-1], self.name):
-            paths = [folder / name for name in _names(row["Mask_tumor_filename"])]
-            image = folder / row["Image_filename"]
+            named = [row["Image_filename"], *_names(row["Mask_tumor_filename"])]
+            files = {cell: file_named(folder, cell) for cell in named}
+            outside = [cell for cell, path in files.items() if path is None]
+            problems += [
+                Problem(f"{spreadsheets[-1]}: names {cell!r}, which is no file of {folder}")
+                for cell in outside
+            ]
+            if outside:
+                continue
+            image, *paths = (path for cell in named if (path := files[cell]))
             name, label = image.stem, row["Classification"].lower()
             listed |= {image.name, *(path.name for path in paths)}
             if label == NORMAL and not self.include_normal:
@@ -109,12 +125,18 @@ def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
     import pandas  # half a second that only this dataset pays
 
     try:
-        table = pandas.read_excel(path, dtype=str).fillna("")
+        content = io.BytesIO(read_bytes(path))
+        with zipfile.ZipFile(content) as parts:
+            unpacked = sum(part.file_size for part in parts.infolist())
+        if unpacked > LARGEST_TEXT:
+            raise ValueError(f"it would unpack to {unpacked / 1e6:.0f} MB")
+        table = pandas.read_excel(content, dtype=str).fillna("")
     except Exception as error:  # openpyxl and zipfile raise many kinds for a damaged file
-        raise UserError(f"data {dataset}: {path} cannot be read ({error}); {HOW_TO_GET}") from error
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise UserError(f"data {dataset}: {path} has no column {', '.join(missing)}")
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"data {dataset}: {path} cannot be read ({reason}); {HOW_TO_GET}"
+        ) from error
+    require_columns(path, COLUMNS, [str(column) for column in table], ",", dataset)
     return [
         {str(column).strip(): str(cell).strip() for column, cell in row.items()}
         for row in table.to_dict("records")

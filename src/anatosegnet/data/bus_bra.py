@@ -1,5 +1,6 @@
 """BUS-BRA (Gómez-Flores et al., Medical Physics 2024): 1875 images of 1064 patients."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class BUSBRADataModule(SegmentationDataModule):
 
     def _folds(self, path: Path) -> tuple[dict[str, int], list[str]]:
         """Fold of each case, counted from 0 (the file counts from 1); none without the file."""
-        if not path.is_file():
+        if not os.path.lexists(path):
             return {}, []
         folds: dict[str, int] = {}
         problems: list[str] = []

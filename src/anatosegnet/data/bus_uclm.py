@@ -1,5 +1,6 @@
 """BUS-UCLM (Vallez et al., Scientific Data 2025): 683 images of 38 patients, 419 normal."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class BUSUCLMDataModule(SegmentationDataModule):
 
     def _details(self, path: Path) -> dict[str, dict[str, str]]:
         """Columns of ``INFO.csv`` by case, in lower case; nothing without the file."""
-        if not path.is_file():
+        if not os.path.lexists(path):
             return {}
         details = {}
         for row in read_table(path, ("Image",), ";", self.name):

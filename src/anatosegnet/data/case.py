@@ -1,8 +1,6 @@
 """A case: one image with its masks and what is known of it; and how its files are read."""
 
 import io
-import os
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from anatosegnet import opening
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header
@@ -170,10 +170,8 @@ def file_mode(path: Path) -> str:
 
     The modes are Pillow's: 1 (1-bit), L (grey), P (palette), RGB, RGBA, I;16, …
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        return "unknown"
     try:
-        with Image.open(path) as image:
+        with opening.open_file(path) as file, Image.open(file) as image:
             return f"{image.format} {image.mode}"
     except Exception:  # Pillow raises many kinds for damaged files
         return "unknown"
@@ -182,9 +180,7 @@ def file_mode(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """The content of a regular file; raises CaseError if there is none to be had."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
-            raise CaseError(f"{path}: cannot be read (it is not a file)")
-        data = path.read_bytes()
+        data = opening.read_bytes(path)
     except OSError as error:
         raise CaseError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not data:

@@ -3,8 +3,14 @@
 import hashlib
 from pathlib import Path
 
+from anatosegnet.opening import open_file
+
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes: times and sizes may lie (copies, archives, network drives)."""
-    with path.open("rb") as file:
+    """Hex digest of a file's bytes: times and sizes may lie (copies, archives, network drives).
+
+    Raises:
+        OSError: As `open_file`.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

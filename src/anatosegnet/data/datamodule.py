@@ -19,12 +19,14 @@ from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, loader, 
 from anatosegnet.data.download import Source
 from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
 from anatosegnet.data.exclude import leave_out
+from anatosegnet.data.files import LONGEST_NAME
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
 from anatosegnet.data.reading import Cache, CaseReader, content_of_files
 from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
 from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
+from anatosegnet.places import path_part
 
 Part = Literal["train", "val", "test"]
 
@@ -97,7 +99,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
             cache = "disk" if cache else "off"
         if cache not in get_args(Cache):
             raise UserError(f"data.cache={cache} must be {', '.join(get_args(Cache))}")
-        self.name = name
+        self.name = path_part(name, "data.name")
         self.splitter: Splitter = split or HoldoutSplit()
         self.augmentation = augmentation
         self.image_size = two_sizes(image_size)
@@ -164,7 +166,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
                 f"data {self.name}: {place} cannot be read ({error.strerror or error}); "
                 "put its permissions right, or give another data.root"
             ) from error
-        problems = [*problems, *_repeated(cases)]
+        problems = [*problems, *_unfit(cases), *_repeated(cases)]
         if self.exclude:
             cases, problems, self.excluded = leave_out(cases, problems, self.exclude, self.name)
         return sorted(cases, key=natural_order), problems
@@ -288,6 +290,17 @@ class SegmentationDataModule(lightning.LightningDataModule):
 def natural_order(case: Case) -> list[tuple[int, str]]:
     """Sort key by name in which "benign (2)" stands before "benign (10)"."""
     return natural_key(case.name)
+
+
+def _unfit(cases: Iterable[Case]) -> list[Problem]:
+    """A line for each name that could not be the stem of what is written for its case."""
+    problems = []
+    for case in cases:
+        try:
+            path_part(case.name, "name", LONGEST_NAME)
+        except UserError as error:
+            problems.append(Problem(f"{case.image or 'a case'}: {error}", case.name))
+    return problems
 
 
 def _repeated(cases: Iterable[Case]) -> list[Problem]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from anatosegnet.errors import UserError
+from anatosegnet.opening import open_file
 
 CHUNK = 2**14  # bytes; a connection that breaks loses less than one piece
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
@@ -80,6 +81,8 @@ def obtain(source: Source, root: Path, progress: Progress, pause: float = 1.0) -
         by_hand = target.is_file()
         if not by_hand:
             part = root / f"{source.name}.part"
+            if part.exists() and not part.is_file():  # a pipe would be waited for
+                raise UserError(f"{part} is no file; remove it")
             _download(source, part, progress, pause)
             try:
                 _verify(source, part)
@@ -164,7 +167,7 @@ def _verify(source: Source, path: Path) -> None:
     """Compare with the published checksum; without one test that a zip file is whole."""
     if source.checksum:
         kind, _, expected = source.checksum.partition(":")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             found = hashlib.file_digest(file, kind).hexdigest()
         if found != expected:
             raise UserError(

@@ -16,7 +16,6 @@ Copies score above 0.95, neighbouring frames of one sweep 0.5 to 0.95, different
 0.53 (BUSI and BrEaST, looked at pair by pair; see docs/leakage.md).
 """
 
-import csv
 import hashlib
 import os
 import re
@@ -29,6 +28,7 @@ import cv2
 import numpy as np
 
 from anatosegnet.errors import UserError
+from anatosegnet.rows import read_rows, write_rows
 
 THRESHOLD = 0.6  # median correlation of the tiles; the pairs around it: docs/leakage.md
 SIZE = 96  # edge of a thumbnail, pixels
@@ -105,19 +105,19 @@ def components(links: Iterable[tuple[str, str]]) -> dict[str, str]:
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write ``id_a,id_b,similarity``."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Pair._fields)
-        writer.writerows([a, b, f"{score:.4f}"] for a, b, score in pairs)
+        write_rows(file, Pair._fields, ([a, b, f"{score:.4f}"] for a, b, score in pairs))
 
 
 def read_pairs(path: Path) -> list[Pair]:
     """Read what `write_pairs` wrote; raises UserError if it is no such list."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        _, rows = read_rows(path)
         return [Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan")) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} is no list of near-duplicates ({error!r})") from error
+    except KeyError as error:
+        raise UserError(f"{path} is no list of near-duplicates (no column {error})") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is no list of near-duplicates ({reason})") from error
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A resized copy of a dataset in the plain images/labels layout, for ``data=folder``."""
 
-import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from anatosegnet.data.duplicates import find_duplicates, thumbnail, write_pairs
 from anatosegnet.data.folder import PAIRS, TABLE
 from anatosegnet.data.transforms import resize_image, resize_mask
 from anatosegnet.errors import UserError
+from anatosegnet.rows import write_rows
 
 COLUMNS = ("id", "class", "group", "fold", "pixel_size_mm", "original_height", "original_width")
 
@@ -109,22 +109,22 @@ def export_cases(
 
 
 def _write_table(path: Path, records: list[Record], size: tuple[int, int]) -> None:
+    rows = []
+    for record in records:
+        case, factors = record.case, (record.height / size[0], record.width / size[1])
+        pixel: float | None = None
+        if case.pixel_size_mm and abs(factors[0] / factors[1] - 1) < 0.005:
+            pixel = case.pixel_size_mm * sum(factors) / 2
+        rows.append(
+            {
+                "id": case.name,
+                "class": case.label,
+                "group": case.group,
+                "fold": case.fold,
+                "pixel_size_mm": pixel and f"{pixel:.6g}",
+                "original_height": record.height,
+                "original_width": record.width,
+            }
+        )
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for record in records:
-            case, factors = record.case, (record.height / size[0], record.width / size[1])
-            pixel: float | None = None
-            if case.pixel_size_mm and abs(factors[0] / factors[1] - 1) < 0.005:
-                pixel = case.pixel_size_mm * sum(factors) / 2
-            writer.writerow(
-                [
-                    case.name,
-                    case.label,
-                    case.group,
-                    "" if case.fold is None else case.fold,
-                    "" if pixel is None else f"{pixel:.6g}",
-                    record.height,
-                    record.width,
-                ]
-            )
+        write_rows(file, COLUMNS, rows)

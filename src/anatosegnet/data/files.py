@@ -1,12 +1,17 @@
 """Files of a folder, and images paired with masks by their stems."""
 
-import csv
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Problem, file_mode
 from anatosegnet.errors import UserError
+from anatosegnet.places import path_part
+from anatosegnet.rows import read_rows
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+LONGEST_NAME = 255  # bytes, of any file system
 
 # pictures that are not read here; passing them over in silence would lose cases
 FOREIGN_SUFFIXES = frozenset(
@@ -91,23 +96,44 @@ def without_partner(
 def read_table(
     path: Path, columns: tuple[str, ...], delimiter: str, dataset: str
 ) -> list[dict[str, str]]:
-    """Rows of a csv file as text, blank rows left out.
+    """Rows of a csv file as text without blanks around it, blank rows left out.
 
     Raises:
         UserError: The file cannot be read, or a column is missing.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, restval="")
-            names = [str(name).strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            rows = [
-                {key: value.strip() for key, value in row.items() if isinstance(value, str)}
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data {dataset}: {path} cannot be read as a table ({error})") from error
-    missing = [column for column in columns if column not in names]
-    if missing:
-        raise UserError(f"data {dataset}: {path} has no column {', '.join(missing)}")
-    return [row for row in rows if any(row.values())]
+        names, rows = read_rows(path, delimiter)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data {dataset}: {path} cannot be read as a table ({reason})") from error
+    require_columns(path, columns, names, delimiter, dataset)
+    stripped = ({key: value.strip() for key, value in row.items()} for row in rows)
+    return [row for row in stripped if any(row.values())]
+
+
+def require_columns(
+    path: Path, needed: Iterable[str], there: Sequence[str], delimiter: str, dataset: str
+) -> None:
+    """UserError if a table lacks a column: says which ones it has, or how it is delimited."""
+    missing = [column for column in needed if column not in there]
+    if not missing:
+        return
+    line = f"data {dataset}: {path} has no column {', '.join(missing)}"
+    if not any(there):
+        raise UserError(f"{line}: its first line is empty")
+    if len(there) == 1:
+        for other, name in DELIMITERS.items():
+            if other in there[0] and other != delimiter:
+                raise UserError(
+                    f"{line}: its cells seem to be separated by {name}; "
+                    f"save it with {DELIMITERS[delimiter]}"
+                )
+    raise UserError(f"{line}; its columns are {some(there, 12)}")
+
+
+def file_named(folder: Path, cell: str) -> Path | None:
+    """The file of a folder that a table's cell names; None if the name leads out of the folder."""
+    try:
+        return folder / path_part(cell, "file", LONGEST_NAME)
+    except UserError:
+        return None

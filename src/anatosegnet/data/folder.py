@@ -1,6 +1,7 @@
 """Anyone's data: a folder with ``images/`` and ``labels/``, paired by file stem."""
 
 import math
+import os
 import re
 import unicodedata
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 
 from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
 from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.duplicates import Pair
+from anatosegnet.data.duplicates import Pair, read_pairs
 from anatosegnet.data.files import pair_by_stem, read_table, require_directory
 from anatosegnet.errors import UserError
 
@@ -53,7 +54,7 @@ class FolderDataModule(SegmentationDataModule):
             require_directory(folder, self.name, way_out)
         pairs, problems = pair_by_stem(self.root / "images", self.root / "labels")
         table = self.root / TABLE
-        rows = _rows_by_id(table, self.name, problems) if table.is_file() else None
+        rows = _rows_by_id(table, self.name, problems) if os.path.lexists(table) else None
         cases = []
         for stem, image, mask in pairs:
             if rows is not None and stem not in rows:
@@ -75,15 +76,9 @@ class FolderDataModule(SegmentationDataModule):
     def find_pairs(self) -> list[Pair]:
         """The listed near-duplicates, else those that are found."""
         path = self.root / PAIRS
-        if not path.is_file():
+        if not os.path.lexists(path):
             return super().find_pairs()
-        try:
-            pairs = [
-                Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan"))
-                for row in read_table(path, Pair._fields, ",", self.name)
-            ]
-        except (KeyError, ValueError) as error:
-            raise UserError(f"data {self.name}: {path} is no list of pairs ({error})") from error
+        pairs = read_pairs(path)
         return [pair for pair in pairs if {pair.id_a, pair.id_b} <= set(self.cases)]
 
 

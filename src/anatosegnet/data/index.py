@@ -1,6 +1,5 @@
 """The files an audit leaves: cases.csv, duplicates.csv, audit.json, audit.md, contact_sheet.png."""
 
-import csv
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from anatosegnet.data.audit import Audit, mode_counts
 from anatosegnet.data.contact_sheet import contact_sheet
 from anatosegnet.data.duplicates import write_pairs
 from anatosegnet.errors import UserError
+from anatosegnet.rows import write_rows
 
 COLUMNS = (
     "id", "image", "masks", "class", "group", "fold", "height", "width", "pixel_size_mm", "sha256",
@@ -35,26 +35,26 @@ def write_index(audit: Audit, folder: Path) -> None:
 def write_cases(path: Path, audit: Audit) -> None:
     """A row per case; paths are relative to the data's root, several masks joined by ``|``."""
     root = Path(audit.root).resolve()
+    rows = []
+    for record in audit.records:
+        case = record.case
+        assert case.image is not None
+        rows.append(
+            {
+                "id": case.name,
+                "image": _relative(case.image, root),
+                "masks": "|".join(_relative(mask, root) for mask in case.masks),
+                "class": case.label,
+                "group": audit.groups.get(case.name, ""),
+                "fold": case.fold,
+                "height": record.height,
+                "width": record.width,
+                "pixel_size_mm": case.pixel_size_mm and f"{case.pixel_size_mm:.6g}",
+                "sha256": record.sha256,
+            }
+        )
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for record in audit.records:
-            case = record.case
-            assert case.image is not None
-            writer.writerow(
-                [
-                    case.name,
-                    _relative(case.image, root),
-                    "|".join(_relative(mask, root) for mask in case.masks),
-                    case.label,
-                    audit.groups.get(case.name, ""),
-                    "" if case.fold is None else case.fold,
-                    record.height,
-                    record.width,
-                    "" if case.pixel_size_mm is None else f"{case.pixel_size_mm:.6g}",
-                    record.sha256,
-                ]
-            )
+        write_rows(file, COLUMNS, rows)
 
 
 def as_json(audit: Audit) -> dict[str, Any]:
