@@ -11,3 +11,10 @@ class UserError(Exception):
 
 class TrainingFailed(UserError):
     """A training that had begun and cannot go on; the other jobs of a sweep can."""
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words on one line: the system's own, without the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anatosegnet.console import plain
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import read_yaml_text
 
 HERE = "${run_dir}"  # the run directory, in its own config
@@ -240,10 +240,3 @@ def locate(target: str) -> Any:
     except Exception:  # whatever a module does when it is imported
         return None
     return found
-
-
-def reason(error: BaseException) -> str:
-    """An error in a few words, on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return plain(" ".join(str(error).split()))[:200]

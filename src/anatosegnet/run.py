@@ -19,10 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import read_json
 from anatosegnet.places import user_path
-from anatosegnet.recorded import read_config, reason, written_config
+from anatosegnet.recorded import read_config, written_config
 
 PACKAGES = (
     "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",

@@ -18,7 +18,7 @@ from anatosegnet.data.files import (
     require_directory,
 )
 from anatosegnet.data.folder import CLASSES
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import LARGEST_TEXT, read_bytes
 
 IMAGES = "BrEaST-Lesions_USG-images_and_masks"
@@ -132,9 +132,8 @@ def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
             raise ValueError(f"it would unpack to {unpacked / 1e6:.0f} MB")
         table = pandas.read_excel(content, dtype=str).fillna("")
     except Exception as error:  # openpyxl and zipfile raise many kinds for a damaged file
-        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"data {dataset}: {path} cannot be read ({reason}); {HOW_TO_GET}"
+            f"data {dataset}: {path} cannot be read ({reason(error)}); {HOW_TO_GET}"
         ) from error
     require_columns(path, COLUMNS, [str(column) for column in table], ",", dataset)
     return [

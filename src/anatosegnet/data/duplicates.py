@@ -27,7 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows, write_rows
 
 THRESHOLD = 0.6  # median correlation of the tiles; the pairs around it: docs/leakage.md
@@ -116,8 +116,7 @@ def read_pairs(path: Path) -> list[Pair]:
     except KeyError as error:
         raise UserError(f"{path} is no list of near-duplicates (no column {error})") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is no list of near-duplicates ({reason})") from error
+        raise UserError(f"{path} is no list of near-duplicates ({reason(error)})") from error
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

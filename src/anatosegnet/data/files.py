@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Problem, file_mode
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.places import path_part
 from anatosegnet.rows import read_rows
 
@@ -104,8 +104,9 @@ def read_table(
     try:
         names, rows = read_rows(path, delimiter)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"data {dataset}: {path} cannot be read as a table ({reason})") from error
+        raise UserError(
+            f"data {dataset}: {path} cannot be read as a table ({reason(error)})"
+        ) from error
     require_columns(path, columns, names, delimiter, dataset)
     stripped = ({key: value.strip() for key, value in row.items()} for row in rows)
     return [row for row in stripped if any(row.values())]

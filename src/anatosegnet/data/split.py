@@ -12,7 +12,7 @@ from typing import Protocol
 
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.data.stratify import grouped_parts, shuffled
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import read_text
 
 PARTS = ("train", "val", "test")
@@ -253,8 +253,7 @@ def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
     try:
         text = read_text(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"split: the list {path} cannot be read ({reason})") from error
+        raise UserError(f"split: the list {path} cannot be read ({reason(error)})") from error
     lines = unicodedata.normalize("NFC", text).splitlines()
     names = [line.strip() for line in lines if line.strip()]
     # "case.png" means "case", unless a case is really called so
