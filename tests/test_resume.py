@@ -28,7 +28,8 @@ from torch import Tensor
 import anatosegnet.checkpoints
 import anatosegnet.module
 import anatosegnet.run
-from anatosegnet.checkpoints import damage_of, usable_checkpoint
+from anatosegnet.build import build_module
+from anatosegnet.checkpoints import read_checkpoint, usable_checkpoint
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
@@ -275,7 +276,7 @@ def test_damaged_last_checkpoint(damage: str, whole: tuple[Run, float], tmp_path
         run.last_path.write_bytes(b"")
     else:
         run.last_path.unlink()
-    found, remarks = usable_checkpoint(run)
+    found, remarks = usable_checkpoint(run, build_module(resumed(run)))
     assert found == run.previous_path
     assert len(remarks) == (damage != "gone")
     config = resumed(run)
@@ -285,19 +286,9 @@ def test_damaged_last_checkpoint(damage: str, whole: tuple[Run, float], tmp_path
     config.run_dir = str(run.directory)
     child = Child(lambda: train(config, run), tmp_path / "log")
     assert child.wait() == 0, child.log.read_text()
-    assert ("is damaged" in child.log.read_text()) == (damage != "gone")
+    assert ("cannot be used" in child.log.read_text()) == (damage != "gone")
     assert "resume from" in child.log.read_text()
     assert_same_end(run, whole[0])
-
-
-def test_both_checkpoints_damaged_begins_anew(whole: tuple[Run, float], tmp_path: Path) -> None:
-    """Breaks if a run without a usable checkpoint cannot be trained again."""
-    run = Run(tmp_path / "run")
-    shutil.copytree(whole[0].directory, run.directory)
-    for path in (run.last_path, run.previous_path):
-        path.write_bytes(b"nothing")
-    assert usable_checkpoint(run)[0] is None
-    assert damage_of(whole[0].last_path) is None
 
 
 def test_full_disk_keeps_the_checkpoints_before(whole: tuple[Run, float], tmp_path: Path) -> None:
@@ -320,12 +311,56 @@ def test_full_disk_keeps_the_checkpoints_before(whole: tuple[Run, float], tmp_pa
     child = Child(train_on_a_full_disk, tmp_path / "log")
     assert child.wait() == 2, child.log.read_text()
     error = child.log.read_text().splitlines()[-1]
-    assert error.startswith("error: ") and "last.ckpt cannot be written" in error
+    assert error.startswith("error: ") and "last.ckpt cannot be written (File too large)" in error
     assert f"resume={run.directory}" in error
     files = {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert {path.name for path in run.last_path.parent.iterdir()} <= files
-    assert damage_of(run.last_path) is None
+    read_checkpoint(run.last_path)
     assert json.loads(run.summary_path.read_text())["state"] == "failed"
+    go_on(run, tmp_path)
+    assert_same_end(run, whole[0])
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_amid_a_checkpoint(
+    signum: signal.Signals, whole: tuple[Run, float], tmp_path: Path
+) -> None:
+    """Breaks if torch's writer makes a full disk of Ctrl-C, or the checkpoint before is lost."""
+    run = Run(tmp_path / "run")
+
+    def train_and_be_told() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        save, calls = torch.save, {"count": 0}
+
+        class Told:
+            """A file whose third write is when the signal comes."""
+
+            def __init__(self, file: Any) -> None:
+                self.file, self.writes = file, 0
+
+            def write(self, data: Any) -> Any:
+                self.writes += 1
+                if self.writes == 3:
+                    os.kill(os.getpid(), signum)
+                return self.file.write(data)
+
+            def flush(self) -> None:
+                self.file.flush()
+
+        def told(checkpoint: Any, file: Any) -> None:
+            calls["count"] += 1
+            save(checkpoint, Told(file) if calls["count"] == 4 else file)
+
+        torch.save = told
+        train(compose_tiny(run.directory), run)
+
+    child = Child(train_and_be_told, tmp_path / "log")
+    state, status = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("preempted", 143)}[
+        signum
+    ]
+    assert child.wait() == status, child.log.read_text()
+    assert child.log.read_text().splitlines()[-1].startswith(f"{state}; ")
+    assert json.loads(run.summary_path.read_text())["state"] == state
     go_on(run, tmp_path)
     assert_same_end(run, whole[0])
 

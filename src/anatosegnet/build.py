@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from anatosegnet import tracking
 from anatosegnet.checkpoints import SafeCheckpointIO
@@ -24,8 +25,8 @@ def build_data(config: DictConfig, recorded: Path | None = None) -> Segmentation
     return instantiate(config, "data", split=split, augmentation=augmentation)
 
 
-def build_module(config: DictConfig, pretrained: bool | None = None) -> SegmentationModule:
-    """The network with its loss and optimiser.
+def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Module:
+    """The network alone.
 
     Args:
         config: The composed config.
@@ -34,8 +35,18 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
     if pretrained is not None and "pretrained" in config.model:
         config = config.copy()
         config.model.pretrained, config.model.encoder_weights = pretrained, None
+    return instantiate(config, "model")
+
+
+def build_module(config: DictConfig, pretrained: bool | None = None) -> SegmentationModule:
+    """The network with its loss and optimiser.
+
+    Args:
+        config: The composed config.
+        pretrained: As for `build_network`.
+    """
     module = SegmentationModule(
-        instantiate(config, "model"),
+        build_network(config, pretrained),
         instantiate(config, "loss"),
         instantiate(config, "optimizer"),
         instantiate(config, "scheduler") if config.scheduler else None,

@@ -1,5 +1,7 @@
 """The exceptions that stand for something the user can put right."""
 
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """Something the user can put right: shown without a traceback, exit status 2.
@@ -18,3 +20,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def origins(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from or amid, and so on."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__

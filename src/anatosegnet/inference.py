@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
-from anatosegnet.errors import UserError
 from anatosegnet.metrics import lesion_probability
 from anatosegnet.run import Run
 
@@ -51,23 +50,23 @@ class Predictor:
         Raises:
             UserError: The checkpoint is missing, damaged, or not of this run's network.
         """
-        from anatosegnet.build import build_module
+        from anatosegnet.build import build_network
+        from anatosegnet.checkpoints import best_weights, require_fit
         from anatosegnet.data.transforms import two_sizes
 
         config = run.config
-        module = build_module(config, pretrained=False)
-        if not run.best_path.is_file():
-            raise UserError(f"{run.directory} has no {run.best_path.name}: no epoch was finished")
-        try:
-            checkpoint = torch.load(run.best_path, map_location="cpu", weights_only=True)
-            module.load_state_dict(checkpoint["state_dict"])
-        except Exception as error:  # torch and pickle raise many kinds for a damaged file
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{run.best_path} cannot be loaded: {reason}") from error
+        network = build_network(config, pretrained=False)
+        weights = {
+            name.removeprefix("model."): tensor
+            for name, tensor in best_weights(run)["state_dict"].items()
+            if name.startswith("model.")  # a loss may have some too
+        }
+        require_fit(weights, network, run.best_path)
+        network.load_state_dict(weights)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(
-            module.model,
+            network,
             two_sizes(config.data.image_size),
             config.data.in_channels,
             config.data.normalization,

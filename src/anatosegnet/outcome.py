@@ -35,11 +35,11 @@ def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Itera
         yield
     except SIGTERMException:
         _say_how_to_go_on(run, trainer, "preempted", TERMINATED)
-    except SystemExit:  # Lightning's answer to Ctrl-C
+    except (SystemExit, KeyboardInterrupt):  # SystemExit is Lightning's answer to Ctrl-C
         _say_how_to_go_on(run, trainer, "interrupted", INTERRUPTED)
     except BaseException as error:
         known = _known(error, config, run)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and run.exists:  # not a folder that was removed
             with suppress(OSError, UserError):  # the disk may be full
                 text = str(known or error).splitlines() or [type(error).__name__]
                 run.update_summary({"state": "failed", "error": text[0]})

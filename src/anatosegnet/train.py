@@ -67,6 +67,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     """What `train` does, in each of the processes that train together."""
     import lightning
     import torch
+    from lightning.pytorch.utilities.seed import isolate_rng
 
     from anatosegnet.build import (
         build_data,
@@ -92,15 +93,21 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     settle_precision(config)
     settled = settle(config)
     resume = config.resume is not None
-    checkpoint, remarks = usable_checkpoint(run) if resume else (None, [])
-    origin = None if checkpoint else origin_of(config)
     if resume:
         unchanged_split(run)
     data = build_data(config, run.split_path if resume else None)
     data.setup()
     if config.get("from_run"):
         require_same_data(config, Run(config.from_run), data)
-    module = build_module(config, pretrained=False if checkpoint or origin else None)
+    checkpoint: Path | None = None
+    remarks: list[str] = []
+    if resume:
+        with isolate_rng():  # without a checkpoint the run begins anew, as it did
+            module = build_module(config, pretrained=False)
+        checkpoint, remarks = usable_checkpoint(run, module)
+    origin = None if checkpoint else origin_of(config)
+    if checkpoint is None:
+        module = build_module(config, pretrained=False if origin else None)
     transfer = load_weights(module, origin, data) if origin else None
     trainer = build_trainer(config, module, run)
     assert data.split is not None
@@ -194,17 +201,15 @@ def test(
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
     """The epoch of ``best.ckpt`` (counted from 1) and its validation scores."""
-    import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from anatosegnet.callbacks import History
+    from anatosegnet.checkpoints import read_checkpoint
 
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         return {}
-    # weights only, and no pickled object: the file need not be trusted
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    epoch, scores = checkpoint["epoch"], {}
+    epoch, scores = read_checkpoint(Path(best.best_model_path))["epoch"], {}
     if best.monitor and best.best_model_score is not None:
         scores[best.monitor] = float(best.best_model_score)
     history = next((c for c in trainer.callbacks if isinstance(c, History)), None)  # type: ignore[attr-defined]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from anatosegnet.checkpoints import best_weights, infinite, shape
+from anatosegnet.console import some
 from anatosegnet.data.checksum import sha256
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.errors import UserError
@@ -14,8 +15,6 @@ from anatosegnet.run import Run
 
 if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule
-
-SHOWN = 5  # names of a list that are printed
 
 
 @dataclass(frozen=True)
@@ -96,15 +95,8 @@ def load_weights(
     Raises:
         UserError: The run has no readable ``best.ckpt``, or nothing in it fits.
     """
-    if not run.best_path.is_file():
-        raise UserError(f"init_from: {run.directory} has no {run.best_path.name}")
-    try:
-        checkpoint = torch.load(run.best_path, map_location="cpu", weights_only=True)
-        theirs: dict[str, Tensor] = dict(checkpoint["state_dict"])
-        epoch = int(checkpoint.get("epoch", -1)) + 1
-    except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"init_from: {run.best_path} cannot be loaded: {reason}") from error
+    checkpoint = best_weights(run)
+    theirs: dict[str, Tensor] = checkpoint["state_dict"]
     ours = module.state_dict()
     other_shape = tuple(
         f"{name}: {shape(theirs[name])} -> {shape(tensor)}"
@@ -116,6 +108,8 @@ def load_weights(
         for name, tensor in ours.items()
         if name in theirs and theirs[name].shape == tensor.shape
     }
+    if bad := infinite(fitting, ours):
+        raise UserError(f"init_from: weights of {run.best_path} are infinite: {some(bad)}")
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     loaded = sum(size for name, size in sizes.items() if name in fitting)
     if not loaded:
@@ -127,7 +121,7 @@ def load_weights(
     return Transfer(
         run=str(run.directory.resolve()),
         sha256=sha256(run.best_path),
-        epoch=epoch,
+        epoch=int(checkpoint.get("epoch", -1)) + 1,
         parameters=sum(sizes.values()),
         loaded=loaded,
         other_shape=other_shape,
@@ -151,13 +145,3 @@ def seen_before(run: Run, data: "SegmentationDataModule") -> tuple[str, ...]:
             known |= {row["pixels"] for row in rows if row["part"] != "test" and row.get("pixels")}
         origin = run.summary.get("init_from", {}).get("run")
     return tuple(name for name in data.split.test if data.digests.get(name) in known)
-
-
-def shape(tensor: Tensor) -> str:
-    """``64×3×7×7``."""
-    return "×".join(map(str, tensor.shape)) or "scalar"
-
-
-def some(names: tuple[str, ...]) -> str:
-    """The first few names."""
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
