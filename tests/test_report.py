@@ -181,7 +181,7 @@ def test_report_does_with_scores_and_summary_alone(own: Path) -> None:
         ("scores.csv", "id,iou\n", "no rows with an id"),
         ("summary.json", None, "cannot be read"),
         ("summary.json", "{broken", "cannot be read"),
-        ("summary.json", "[1]", "holds no summary"),
+        ("summary.json", "[1]", "holds no object"),
         ("tables.csv", "by,value\nclass\n", "too few"),
     ],
 )

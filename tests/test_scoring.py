@@ -167,7 +167,8 @@ def test_images_with_a_copy_in_training_are_told_apart(tmp_path: Path) -> None:
     names = [*cases.cases]
     scored = score_cases(cases, names, Answers(maps), Scoring(surface=False), tmp_path)  # type: ignore
     for copies, clean in ((names[:3], names[3:]), ((), names), (names, ())):
-        summary = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, copies=copies)
+        written = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, copies=copies)
+        summary = written.summary
         strata = pandas.read_csv(tmp_path / "tables.csv").set_index(["by", "value"])
         assert ("without_relatives" in summary) == ("no copies" in summary["conditions"])
         assert ("without_relatives" in summary) == (0 < len(clean) < 6)

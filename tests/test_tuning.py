@@ -15,7 +15,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.tuning import trial as trial_module
 from anatosegnet.tuning.report import experiment
 from anatosegnet.tuning.space import parse, read_space
-from anatosegnet.tuning.study import conditions_of, without_password
+from anatosegnet.tuning.study import conditions_of
 from anatosegnet.tuning.trial import Training, val_iou
 from tests.running import compose, wait_for
 
@@ -144,12 +144,6 @@ def test_conditions_are_settings_not_circumstances() -> None:
     assert usual != conditions("seed=1")
     other = read_space(space({"optimizer.lr": {"low": 1e-4, "high": 1e-1}}))
     assert usual != conditions_of(compose(), other)
-
-
-def test_passwords_are_not_shown() -> None:
-    """Breaks if the URL of a database is printed with its password."""
-    text = without_password("search.storage=postgresql://me:secret@host:5432/db trainer=cpu")
-    assert text == "search.storage=postgresql://me:***@host:5432/db trainer=cpu"
 
 
 def test_scores_of_a_half_filled_table(tmp_path: Path) -> None:

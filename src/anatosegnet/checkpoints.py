@@ -95,6 +95,7 @@ def keep_as(path: Path, other: Path) -> None:
     """Give a file a second name; where the file system has no links, another name."""
     try:
         with replacing(other) as temporary:
+            temporary.unlink()
             os.link(path, temporary)
     except OSError:
         path.replace(other)

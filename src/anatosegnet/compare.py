@@ -1,6 +1,5 @@
 """``python -m anatosegnet.compare runs=[A,B,…]``: a row per setting, tested against a baseline."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
+from anatosegnet.opening import read_json
+from anatosegnet.recorded import reason
 from anatosegnet.run import Run, replacing_directory
 from anatosegnet.settings import group_settings, labels, setting_of
 
@@ -52,7 +53,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     baseline = find_baseline(config.baseline, names)
     for run in runs:
         require_finished(run)
-    folders = [evaluated(run, config, own_data) for run in runs]
+    folders = evaluated(runs, config, own_data)
     scored = [read_evaluation(run, folder) for run, folder in zip(runs, folders, strict=True)]
     settings = {
         name: [scored[index] for index in group] for name, group in zip(names, groups, strict=True)
@@ -143,14 +144,17 @@ def require_finished(run: Run) -> None:
         )
 
 
-def evaluated(run: Run, config: DictConfig, own_data: bool) -> Path:
-    """The evaluation directory of a run, made if it is missing."""
-    dataset = run.config.data.name if own_data else config.data.name
-    directory = evaluation_directory(run, dataset, config.at)
-    if not directory.exists():
-        say(f"evaluate {run.directory}")
-        evaluate(run, config, own_data)
-    return directory
+def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[Path]:
+    """The evaluation directories of runs; those that are missing are made."""
+    names = [run.config.data.name if own_data else config.data.name for run in runs]
+    directories = [
+        evaluation_directory(run, name, config.at) for run, name in zip(runs, names, strict=True)
+    ]
+    missing = [place for place, directory in enumerate(directories) if not directory.exists()]
+    for number, place in enumerate(missing, start=1):
+        say(f"evaluate {runs[place].directory} ({number} of {len(missing)})")
+        evaluate(runs[place], config, own_data)
+    return directories
 
 
 def read_evaluation(run: Run, directory: Path) -> "DataFrame":
@@ -170,12 +174,9 @@ def read_evaluation(run: Run, directory: Path) -> "DataFrame":
 def json_of(path: Path) -> dict[str, Any]:
     """A summary; raises UserError if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no summary")
-        return content
+        return read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+        raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
 
 if __name__ == "__main__":

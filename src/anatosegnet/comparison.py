@@ -8,8 +8,11 @@ import pandas
 from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
+from anatosegnet.console import say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.latex import latex
+from anatosegnet.markdown import inline, table_lines
+from anatosegnet.rows import write_frame
 from anatosegnet.settings import REPETITION, flatten
 from anatosegnet.statistics import (
     PERMUTATIONS,
@@ -20,7 +23,6 @@ from anatosegnet.statistics import (
     paired_p,
 )
 
-WIDTH = 150  # characters of a line, where there is no terminal
 Settings = Mapping[str, Sequence[DataFrame]]
 SHORT = {"iou": "IoU", "dice": "Dice", "hd95": "HD95 (px)", "hd95_mm": "HD95 (mm)",
          "assd": "ASSD (px)", "assd_mm": "ASSD (mm)", "boundary_iou": "boundary IoU"}  # fmt: skip
@@ -159,17 +161,10 @@ def notes(
 
 def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> None:
     """Write ``comparison.csv`` (numbers), ``.md`` and ``.tex`` (booktabs)."""
-    table.to_csv(directory / "comparison.csv", index=False, float_format="%.6g",
-                 lineterminator="\n")  # fmt: skip
+    write_frame(directory / "comparison.csv", table, "%.6g")
     shown = readable(table)
-    lines = [
-        "| " + " | ".join(shown.columns) + " |",
-        "|---" * len(shown.columns) + "|",
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-          for row in shown.to_numpy().tolist()),
-        "",
-        *(f"- {name}: {text}" for name, text in said.items()),
-    ]  # fmt: skip
+    lines = table_lines(list(shown), shown.to_numpy().tolist())
+    lines += ["", *(f"- {name}: {inline(text)}" for name, text in said.items())]
     (directory / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     tex = latex(without_differences(shown), said)
     (directory / "comparison.tex").write_text(tex, encoding="utf-8")
@@ -238,18 +233,6 @@ def between(low: float, high: float, digits: int) -> str:
 
 def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
     """Print the comparison without the differences, and what it holds for."""
-    from rich import markup
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = WIDTH
     shown = without_differences(readable(table))
-    printed = Table(*shown.columns, title="comparison", title_justify="left")
-    printed.columns[0].min_width = max(len(name) for name in shown["setting"])
-    for row in shown.to_numpy().tolist():
-        printed.add_row(*map(markup.escape, row))
-    console.print(printed)
-    for name, text in said.items():
-        console.print(f"{name:12s} {text}")
+    say_table(list(shown), shown.to_numpy().tolist(), title="comparison")
+    say_conditions(said)

@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from anatosegnet.console import say
-from anatosegnet.errors import TrainingFailed, UserError
+from anatosegnet.console import say, settle_streams
+from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
 from anatosegnet.recorded import require_admitted
 
 
@@ -63,6 +63,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def main() -> None:
+            settle_streams()
             with errors_in_one_line(config_name):
                 program()
 
@@ -90,6 +91,12 @@ def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
             raise
         message = str(error) if isinstance(error, UserError) else one_line(error, config_name)
         say(f"error: {message}", error=True)
+        sys.exit(2)
+    except OSError as error:
+        refused = of_the_disk(error)
+        if refused is None or os.environ.get("ANATOSEGNET_DEBUG") == "1":
+            raise
+        say(f"error: {refused}", error=True)
         sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted", error=True)

@@ -1,6 +1,10 @@
 """The exceptions that stand for something the user can put right."""
 
+import errno
 from collections.abc import Iterator
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -28,3 +32,17 @@ def origins(error: BaseException) -> Iterator[BaseException]:
     while link is not None:
         yield link
         link = link.__cause__ or link.__context__
+
+
+def of_the_disk(error: OSError) -> str | None:
+    """What a disk or a file refused, in one line with the way out; None for other failures."""
+    if error.filename is None and error.errno not in (*FULL, *CLOSED, errno.EIO):
+        return None
+    place = "" if error.filename is None else f"{error.filename}: "
+    if error.errno in FULL:
+        way_out = "; make room, then give the same command again"
+    elif error.errno in CLOSED:
+        way_out = "; change its permissions, or give another place"
+    else:
+        way_out = ""
+    return f"{place}{error.strerror or error}{way_out}"

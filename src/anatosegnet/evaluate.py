@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
@@ -12,10 +12,13 @@ from anatosegnet.config import verb
 from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
+from anatosegnet.places import path_part
 from anatosegnet.recorded import MARK
 from anatosegnet.run import Run, environment, replacing_directory, write_json
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from anatosegnet.data.datamodule import SegmentationDataModule
     from anatosegnet.inference import Predictor
     from anatosegnet.scoring import Scored, Scoring
@@ -49,6 +52,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     from anatosegnet.inference import Predictor
     from anatosegnet.report import write_report
     from anatosegnet.scoring import Scoring, score_cases
+    from anatosegnet.tables import print_evaluation
 
     scoring = Scoring.from_config(config)
     if config.extremes < 1:
@@ -69,18 +73,20 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
             "checkpoint_sha256": sha256(run.best_path),
             **environment(),
         }
-        summary = write_evaluation(
+        written = write_evaluation(
             temporary, scored, scoring, conditions, about, config.extremes, copies
         )
         write_report(temporary, run)
+    # all is on the disk by now
+    print_evaluation(written.summary, written.frame, written.strata)
     say(f"written {output}")
-    return summary
+    return written.summary
 
 
 def evaluation_directory(run: Run, dataset: str, at: str) -> Path:
-    """Where the scores on a dataset lie."""
+    """Where the scores on a dataset lie; raises UserError for a name that leads elsewhere."""
     suffix = "" if at == "original" else "_at_model_size"
-    return run.directory / "evaluation" / f"{dataset}{suffix}"
+    return run.directory / "evaluation" / f"{path_part(dataset, 'data.name')}{suffix}"
 
 
 def size_scored(scoring: "Scoring", predictor: "Predictor") -> str:
@@ -88,6 +94,14 @@ def size_scored(scoring: "Scoring", predictor: "Predictor") -> str:
     if scoring.at == "original":
         return "original size"
     return "{}×{} px (the network's size)".format(*predictor.image_size)
+
+
+class Written(NamedTuple):
+    """What `write_evaluation` wrote: the summary, a row per image, and the strata."""
+
+    summary: dict[str, Any]
+    frame: "DataFrame"
+    strata: "DataFrame"
 
 
 def write_evaluation(
@@ -98,8 +112,8 @@ def write_evaluation(
     about: dict[str, Any],
     extremes_count: int = 5,
     copies: Collection[str] = (),
-) -> dict[str, Any]:
-    """Write and print ``scores.csv``, ``tables.csv``, ``summary.json`` and ``extremes.png``.
+) -> Written:
+    """Write ``scores.csv``, ``tables.csv``, ``summary.json`` and ``extremes.png``.
 
     Args:
         directory: Where the overlays lie already.
@@ -110,15 +124,13 @@ def write_evaluation(
         extremes_count: Images in each row of ``extremes.png``.
         copies: Names of the images that have a relative in training; the others' scores are
             given too.
-
-    Returns:
-        The summary.
     """
     from pandas import DataFrame
 
     from anatosegnet import tables
     from anatosegnet.calibration import calibration_summary
     from anatosegnet.extremes import write_extremes
+    from anatosegnet.rows import write_frame
 
     frame = DataFrame([item.row for item in scored])
     strata = tables.stratified(frame, copies)
@@ -132,13 +144,12 @@ def write_evaluation(
         "conditions": conditions,
     }
     tables.write_scores(directory / "scores.csv", frame)
-    strata.to_csv(directory / "tables.csv", index=False, float_format="%.6f", lineterminator="\n")
+    write_frame(directory / "tables.csv", strata)
     iou = dict(zip(frame["id"], frame["iou"], strict=True))
     write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], iou)
     summary |= {"scores_sha256": sha256(directory / "scores.csv"), **about}
     write_json(directory / "summary.json", summary)
-    tables.print_evaluation(summary, frame, strata, conditions)
-    return summary
+    return Written(summary, frame, strata)
 
 
 def test_cases(

@@ -1,15 +1,23 @@
 """``python -m anatosegnet.predict run=DIR input=… output=DIR``: a mask per image."""
 
+import errno
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig
 
 from anatosegnet.config import verb
-from anatosegnet.console import say
+from anatosegnet.console import progress, say, some
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run, replacing
+from anatosegnet.places import user_path
+from anatosegnet.run import Run, remove_leftovers, replacing
+
+# failures to write that say nothing about the next file
+OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
 
 
 @verb("predict")
@@ -19,13 +27,16 @@ def main(config: DictConfig) -> None:
     for key in ("input", "output"):
         if config[key] is None:
             raise UserError(f"{key}=… is missing: run=DIR input=IMAGE_OR_FOLDER output=DIR")
-    failures = predict(run, Path(config.input), Path(config.output), config)
+    failures = predict(run, user_path(config.input), user_path(config.output), config)
     if failures:
         sys.exit(1)
 
 
 def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[str]:
     """Write one mask per image: original size, 0/255 PNG, same stem.
+
+    Memory does not grow with the number or the size of the images: one is read while those
+    before it are predicted, and of each only the network's input is kept.
 
     Args:
         run: The run whose best epoch predicts.
@@ -38,12 +49,15 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
 
     Raises:
         UserError: Nothing can be done at all, or a mask would be overwritten.
+        OSError: The masks cannot be written; those before are there and whole.
     """
-    from anatosegnet.data.case import CaseError, read_image
-    from anatosegnet.inference import Predictor
+    from anatosegnet.inference import Predictor, mask_at
     from anatosegnet.overlay import encode_png
 
-    targets = masks_to_write(source, output)
+    if not isinstance(config.batch_size, int) or config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size} must be at least 1")
+    images, passed_over, others = images_of(source)
+    targets = masks_to_write(images, output)
     existing = [target for target in targets.values() if target.exists()]
     if existing and not config.overwrite:
         raise UserError(
@@ -51,44 +65,124 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
             "give another output=DIR, or overwrite=true"
         )
     predictor = Predictor.from_run(run, config.device)
+    remove_leftovers(output)
     failures: list[str] = []
-    paths = list(targets)
-    for start in range(0, len(paths), config.batch_size):
-        images: dict[Path, np.ndarray] = {}
-        for path in paths[start : start + config.batch_size]:
+
+    def fail(line: str) -> None:
+        failures.append(line)
+        say(f"error: {line}", error=True)
+
+    def write(batch: list[Prepared]) -> None:
+        if not batch:
+            return
+        probabilities = predictor.probabilities([item.pixels for item in batch])
+        for item, probability in zip(batch, probabilities, strict=True):
+            mask = mask_at(probability, item.size).view(np.uint8) * np.uint8(255)
             try:
-                images[path] = read_image(path)
-            except CaseError as error:
-                failures.append(str(error))
-                say(f"error: {error}", error=True)
-        if images:
-            for path, mask in zip(images, predictor.masks(list(images.values())), strict=True):
-                with replacing(targets[path]) as temporary:
-                    temporary.write_bytes(encode_png(mask.astype(np.uint8) * 255))
-    say(f"{len(paths) - len(failures)} masks in {output}, {len(failures)} images failed")
+                with replacing(targets[item.path]) as temporary:
+                    temporary.write_bytes(encode_png(mask))
+            except OSError as error:
+                if error.errno not in OF_ONE_FILE:
+                    raise
+                fail(f"{item.path}: its mask cannot be written ({error.strerror})")
+
+    for line in passed_over:
+        fail(line)
+    batch: list[Prepared] = []
+    for item in progress(
+        read_ahead(list(targets), predictor.image_size), "predicting", len(targets)
+    ):
+        if isinstance(item, str):
+            fail(item)
+            continue
+        batch.append(item)
+        if len(batch) == config.batch_size:
+            write(batch)
+            batch = []
+    write(batch)
+    done = len(images) + len(passed_over) - len(failures)
+    rest = f"; {others} other files passed over" if others else ""
+    say(f"{done} masks in {output}, {len(failures)} images failed{rest}")
     return failures
 
 
-def masks_to_write(source: Path, output: Path) -> dict[Path, Path]:
+class Prepared(NamedTuple):
+    """An image as the network sees it, (h, w, 3) uint8 RGB, and its own (height, width)."""
+
+    path: Path
+    size: tuple[int, int]
+    pixels: np.ndarray
+
+
+def read_ahead(paths: Sequence[Path], size: tuple[int, int]) -> Iterator[Prepared | str]:
+    """Images one after the other, resized to (height, width), or what is wrong with them.
+
+    The next one is read while the caller works.
+    """
+    from anatosegnet.data.case import CaseError, read_image
+    from anatosegnet.data.transforms import resize_image
+
+    def read(path: Path) -> Prepared | str:
+        try:
+            image = read_image(path)
+        except CaseError as error:
+            return str(error)
+        return Prepared(path, (image.shape[0], image.shape[1]), resize_image(image, size))
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for path in paths:
+            current, ahead = ahead, pool.submit(read, path)
+            if current is not None:
+                yield current.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+def images_of(source: Path) -> tuple[list[Path], list[str], int]:
+    """The images of a folder, or the one that was named.
+
+    Returns:
+        Their paths in order, a line on each picture of a kind that is not read, and the number
+        of other files.
+
+    Raises:
+        UserError: There is none.
+    """
+    from anatosegnet.data.case import IMAGE_SUFFIXES
+    from anatosegnet.data.files import not_read
+
+    if not source.is_dir():
+        if not source.exists():
+            raise UserError(f"input={source}: no such file or folder")
+        if complaint := not_read(source):
+            raise UserError(f"input={complaint}")
+        return [source], [], 0
+    images: list[Path] = []
+    passed_over: list[str] = []
+    others = 0
+    for path in sorted(source.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(path)
+        elif complaint := not_read(path):
+            passed_over.append(complaint)
+        else:
+            others += 1
+    if not images:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        found = f"; {some(passed_over, 1, '; ')}" if passed_over else ""
+        raise UserError(f"input={source} holds no image ({kinds}){found}")
+    return images, passed_over, others
+
+
+def masks_to_write(images: Sequence[Path], output: Path) -> dict[Path, Path]:
     """The images to do, each with the path of its mask.
 
     Raises:
-        UserError: There is no image, two images share a stem, or a mask would replace an image.
+        UserError: Two images share a stem, or a mask would replace an image.
     """
-    from anatosegnet.data.case import IMAGE_SUFFIXES
-
-    if source.is_dir():
-        images = sorted(
-            path
-            for path in source.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-        )
-        if not images:
-            raise UserError(f"input={source} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))})")
-    elif source.exists():
-        images = [source]
-    else:
-        raise UserError(f"input={source}: no such file or folder")
     targets = {image: output / f"{image.stem}.png" for image in images}
     by_stem: dict[Path, Path] = {}
     for image, target in targets.items():

@@ -9,17 +9,27 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from anatosegnet.opening import read_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
-def read_rows(path: str | Path, delimiter: str = ",") -> tuple[list[str], list[dict[str, str]]]:
+def read_rows(
+    path: str | Path, delimiter: str = ",", ragged: bool = True
+) -> tuple[list[str], list[dict[str, str]]]:
     """The columns of a csv file with a header, and its rows as text.
 
     Missing cells are empty, superfluous ones are left out, and so are blank rows.
+
+    Args:
+        path: The file.
+        delimiter: Between cells.
+        ragged: Rows may have too few or too many cells; of files written here none has.
 
     Raises:
         OSError: The file is missing, may not be read, or is no file.
@@ -29,11 +39,14 @@ def read_rows(path: str | Path, delimiter: str = ",") -> tuple[list[str], list[d
         reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter,
                                 restval="")  # fmt: skip
         columns = [str(name).strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = [
-            {key: unguarded(value) for key, value in row.items() if isinstance(value, str)}
-            for row in reader
-        ]
+        reader.fieldnames = columns = [unguarded(name) for name in columns]
+        if not ragged:
+            reader.restval = None
+        rows = []
+        for row in reader:
+            if not ragged and (None in row or None in row.values()):
+                raise ValueError(f"row {reader.line_num} has too few or too many cells")
+            rows.append({k: unguarded(cell) for k, cell in row.items() if isinstance(cell, str)})
     except csv.Error as error:
         raise ValueError(str(error)) from error
     return columns, [row for row in rows if any(row.values())]
@@ -54,6 +67,26 @@ def write_rows(
     for row in rows:
         cells = [row.get(name) for name in columns] if isinstance(row, Mapping) else row
         writer.writerow([guarded(cell) for cell in cells])
+
+
+def write_frame(path: Path, frame: "DataFrame", digits: str = "%.6f") -> None:
+    """Write a data frame as a csv table; empty where a value is unknown.
+
+    Args:
+        path: The file.
+        frame: Its index is left out.
+        digits: Format of floats.
+    """
+    safe = frame.rename(columns=guarded)
+    for column in safe.columns:
+        if not is_number_column(safe[column]):
+            safe[column] = safe[column].map(guarded)
+    safe.to_csv(path, index=False, float_format=digits, lineterminator="\n")
+
+
+def is_number_column(values: Any) -> bool:
+    """Whether a column of a data frame can hold nothing but numbers."""
+    return values.dtype.kind in "biufc"
 
 
 def guarded(cell: Any) -> Any:

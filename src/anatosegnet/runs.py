@@ -1,38 +1,34 @@
 """``python -m anatosegnet.runs``: the runs there are, how far they are, how good they were."""
 
-import csv
-import json
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from anatosegnet.config import verb
-from anatosegnet.console import say
+from anatosegnet.console import output_was_lost, say, say_table
 from anatosegnet.errors import UserError
+from anatosegnet.opening import read_json, read_yaml
+from anatosegnet.places import user_path
 from anatosegnet.process import is_alive
+from anatosegnet.recorded import reason
+from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
-
-# several times as fast as yaml's own
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @verb("runs")
 def main(config: DictConfig) -> None:
-    """List the runs of a directory, newest last."""
-    try:
-        list_runs(Path(config.dir))
-        sys.stdout.flush()
-    except BrokenPipeError:  # such as: … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """List the runs of a directory, newest last; exit status 1 if nobody could be told."""
+    list_runs(user_path(config.dir))
+    if output_was_lost():
+        sys.exit(1)
 
 
 @dataclass
@@ -76,8 +72,8 @@ def list_runs(directory: Path) -> list[Line]:
         try:
             name = str(place.relative_to(directory)) if place != directory else place.name
             lines.append(read_line(Run(place), name))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            remarks.append(f"{place}: {' '.join(str(error).split())[:200]}")
+        except Exception as error:  # whatever is wrong with it: the others are listed
+            remarks.append(f"{place}: {reason(error)}")
     lines.sort(key=lambda line: (line.began, line.name))
     if lines:
         print_lines(lines)
@@ -103,16 +99,17 @@ def read_line(run: Run, name: str) -> Line:
     Raises:
         OSError, ValueError, TypeError, KeyError, AttributeError: A file is damaged or not ours.
     """
-    summary = read_json(run.summary_path)
-    try:
-        config = yaml.load(run.config_path.read_bytes(), Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{run.config_path.name} cannot be read ({error})") from error
-    if not isinstance(config, dict) or "trainer" not in config or "state" not in summary:
+    with named(run.summary_path):
+        summary = read_json(run.summary_path)
+    with named(run.config_path):
+        config = read_yaml(run.config_path)
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict) or "state" not in summary:
         raise ValueError("this is no run of ours")
-    done, best_epoch, val_iou = progress(run.metrics_path)
+    with named(run.metrics_path):
+        done, best_epoch, val_iou = progress(run.metrics_path)
     if number(summary.get("val/iou")) is not None:
-        val_iou, best_epoch = number(summary["val/iou"]), summary.get("best_epoch")
+        val_iou, best_epoch = number(summary["val/iou"]), whole(summary.get("best_epoch"))
     state = str(summary["state"])
     if state == "running" and is_alive(summary) is False:
         state = "stopped"
@@ -125,7 +122,7 @@ def read_line(run: Run, name: str) -> Line:
         name=name,
         state=state,
         done=done,
-        planned=config["trainer"].get("max_epochs"),
+        planned=whole(trainer.get("max_epochs")),
         val_iou=val_iou,
         best_epoch=best_epoch,
         test_iou=number(summary.get("test/iou")),
@@ -134,29 +131,30 @@ def read_line(run: Run, name: str) -> Line:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A summary; raises ValueError if it is damaged."""
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Say which file of a run is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} is no summary")
-    return content
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be read ({reason(error)})") from error
 
 
 def progress(metrics: Path) -> tuple[int, int | None, float | None]:
     """Epochs done, the best one (from 1) and its ``val/iou``, from a ``metrics.csv``."""
     done, best_epoch, best = 0, None, None
-    with suppress(FileNotFoundError), metrics.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            epoch = number(row.get("epoch"))
-            if epoch is None:
-                continue
-            done = max(done, int(epoch) + 1)
-            score = number(row.get("val/iou"))
-            if score is not None and (best is None or score > best):
-                best_epoch, best = int(epoch) + 1, score
+    try:
+        rows = read_rows(metrics)[1]
+    except FileNotFoundError:
+        rows = []
+    for row in rows:
+        epoch = whole(row.get("epoch"))
+        if epoch is None:
+            continue
+        done = max(done, epoch + 1)
+        score = number(row.get("val/iou"))
+        if score is not None and (best is None or score > best):
+            best_epoch, best = epoch + 1, score
     return done, best_epoch, best
 
 
@@ -164,9 +162,15 @@ def number(value: Any) -> float | None:
     """A finite number, or None."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, or None."""
+    found = number(value)
+    return None if found is None else int(found)
 
 
 def last_sign(run: Run) -> float:
@@ -177,21 +181,8 @@ def last_sign(run: Run) -> float:
 
 def print_lines(lines: list[Line]) -> None:
     """The table; in a pipe without frames, one line a run."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:  # no reason to cut at 80 columns
-        console.width = 1000
-    table = Table(box=box.HEAVY_HEAD if console.is_terminal else None)
-    table.pad_edge = console.is_terminal
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    for title in ("epochs", "val IoU", "at epoch", "test IoU", "minutes"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for line in lines:
-        table.add_row(
+    rows = [
+        (
             line.name,
             line.state,
             f"{line.done}/{line.planned}" if line.planned else str(line.done),
@@ -200,7 +191,10 @@ def print_lines(lines: list[Line]) -> None:
             score(line.test_iou),
             f"{line.minutes:.1f}" if line.minutes is not None else "-",
         )
-    console.print(table)
+        for line in lines
+    ]
+    columns = ("run", "state", "epochs", "val IoU", "at epoch", "test IoU", "minutes")
+    say_table(columns, rows, left=2, bare=True)
 
 
 def score(value: float | None) -> str:

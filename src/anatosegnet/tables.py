@@ -8,8 +8,11 @@ import numpy as np
 import pandas
 from pandas import DataFrame, Series
 
+from anatosegnet.console import say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.metrics import BENCHMARK_BATCH, pooled_scores
+from anatosegnet.recorded import reason
+from anatosegnet.rows import read_rows, write_frame
 from anatosegnet.statistics import independent_groups, interval
 
 if TYPE_CHECKING:
@@ -23,24 +26,27 @@ FACTS = (
 TABLE_SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "hd95")
 PRINTED = ("iou", "dice", "hd95")
 RELATIVES = "relative in training"  # a near-duplicate, or another image of the patient
-WIDTH = 120  # characters of a line, where there is no terminal
 SIZES = ("small", "medium", "large")
 
 
 def write_scores(path: Path, frame: DataFrame) -> None:
     """Write ``scores.csv``: a row per image, floats to six digits, empty where unknown."""
-    frame.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    write_frame(path, frame)
 
 
 def read_scores(path: Path) -> DataFrame:
     """Read ``scores.csv``; raises UserError if it is missing or no such table."""
     try:
-        frame = pandas.read_csv(path, dtype=str, keep_default_na=False)
+        columns, rows = read_rows(path, ragged=False)
+        frame = DataFrame(rows, columns=columns)
         for column in frame.columns.difference(TEXT):
             frame[column] = pandas.to_numeric(frame[column])
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as scores ({reason}); evaluate again") from error
+        raise UserError(
+            f"{path} cannot be read as scores ({reason(error)}); evaluate again"
+        ) from error
+    if frame.empty:
+        raise UserError(f"{path} has no rows; evaluate again")
     missing = {"id", "group", "iou", "hits", "lesion_area", "predicted_area"} - {*frame.columns}
     if missing:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}; evaluate again")
@@ -233,61 +239,47 @@ def extremes(frame: DataFrame, count: int) -> dict[str, list[str]]:
     }
 
 
-def print_evaluation(
-    summary: Mapping[str, Any], frame: DataFrame, strata: DataFrame, conditions: Mapping[str, str]
-) -> None:
+def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataFrame) -> None:
     """Print the scores with their intervals, the strata, and what the numbers hold for."""
-    from rich.console import Console
-    from rich.table import Table
-
-    # outside a terminal lines must not be folded at 80 columns
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = WIDTH
-    table = Table("score", "mean ± sd", "95 % interval", "median (quartiles)", title="evaluation",
-                  title_justify="left")  # fmt: skip
+    rows = []
     for name in score_columns(frame):
         quartiles = np.quantile(frame[name].dropna(), [0.25, 0.5, 0.75])
         low, middle, high = (number(value) for value in quartiles)
         spread = f"{number(summary[name])} ± {number(summary[f'{name}_sd'])}"
         ends = between(summary["intervals"].get(name))
-        table.add_row(name, spread, ends, f"{middle} ({low}, {high})")
+        rows.append((name, spread, ends, f"{middle} ({low}, {high})"))
     for name in ("iou_pooled", "iou_batch_pooled", "dice_pooled", "dice_batch_pooled"):
-        table.add_row(name, number(summary[name]), between(summary["intervals"].get(name)), "")
-    console.print(table)
-    print_strata(console, strata)
+        ends = between(summary["intervals"].get(name))
+        rows.append((name, number(summary[name]), ends, ""))
+    columns = ("score", "mean ± sd", "95 % interval", "median (quartiles)")
+    say_table(columns, rows, title="evaluation")
+    print_strata(strata)
     found = summary["detection"]
-    console.print(
-        f"lesions      {found['hit']} of {found['lesions']} found (IoU ≥ 0.5), "
-        f"{found['missed']} missed, {found['false']} false"
-    )
     calibration = summary["calibration"]
-    console.print(
-        f"calibration  ECE {calibration['ece']:.4f}, Brier {calibration['brier']:.4f} "
-        f"({calibration['pixels']})"
+    lesions = (
+        f"{found['hit']} of {found['lesions']} found (IoU ≥ 0.5), {found['missed']} missed, "
+        f"{found['false']} false"
     )
-    for name, text in conditions.items():
-        console.print(f"{name:12s} {text}")
+    calibrated = (
+        f"ECE {calibration['ece']:.4f}, Brier {calibration['brier']:.4f} ({calibration['pixels']})"
+    )
+    say_conditions({"lesions": lesions, "calibration": calibrated, **summary["conditions"]})
 
 
-def print_strata(console: Any, strata: DataFrame) -> None:
+def print_strata(strata: DataFrame) -> None:
     """Print the main scores of the strata, if there is more than the row of all images."""
-    from rich.markup import escape
-    from rich.table import Table
-
     if len(strata) < 2:
         return
     names = [name for name in PRINTED if name in strata]
-    table = Table("by", "value", "images", *names, title="mean [95 % interval]",
-                  title_justify="left")  # fmt: skip
+    rows = []
     for row in strata.to_dict("records"):
         cells = []
         for name in names:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             ends = None if pandas.isna(low) else (low, high)
             cells.append(f"{number(row[name], 3)} {between(ends, 3)}".strip())
-        table.add_row(row["by"], escape(row["value"]), str(row["images"]), *cells)
-    console.print(table)
+        rows.append((row["by"], row["value"], row["images"], *cells))
+    say_table(("by", "value", "images", *names), rows, title="mean [95 % interval]", left=2)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from anatosegnet import tracking
 from anatosegnet.config import verb
-from anatosegnet.console import say
+from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
@@ -23,6 +23,7 @@ from anatosegnet.starting import is_first_process, open_run
 
 if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
+    import numpy as np
 
     from anatosegnet.data.datamodule import SegmentationDataModule
     from anatosegnet.module import SegmentationModule
@@ -82,6 +83,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     from anatosegnet.outcome import outcome
     from anatosegnet.recipes import settle
     from anatosegnet.repetition import agreement, require_same_data
+    from anatosegnet.report import print_scores
     from anatosegnet.transfer import load_weights, origin_of
 
     quieten()
@@ -122,19 +124,25 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
             run.update_summary({"init_from": transfer.summary})
         for line in [*([transfer.text] if transfer else []), *settled]:
             say(line)
+    table = None
     with outcome(run, config, trainer):
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         summary = {"state": "finished", **best_epoch(trainer)}
         if trainer.is_global_zero:
             write_curves(run, summary.get("best_epoch"))
         if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            summary.update(test(trainer, module, data, run, selection(config, data.split)))
+            scores, table = test(trainer, module, data, run, selection(config, data.split))
+            summary.update(scores)
     summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
-        if config.get("from_run") and (result := agreement(config, run, Run(config.from_run))):
+        result = agreement(config, run, Run(config.from_run)) if config.get("from_run") else None
+        if result is not None:
             summary["repetition"] = result
-            say(f"repetition: {result}")
         summary = run.update_summary(summary)
+        if table is not None:  # all is on the disk by now
+            print_scores("test", table, summary["test_conditions"])
+        if result is not None:
+            say(f"repetition: {result}")
         say(f"run: {run.directory}")
     return summary
 
@@ -156,7 +164,8 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
             given = [override for override in overrides if not override.startswith("run_dir=")]
             alone = ["hydra.mode=RUN"] if any(o.startswith("sweep=") for o in given) else []
             command[3:] = [*given, f"run_dir={run.directory}", *alone]
-        about |= {"command": shlex.join(command), "overrides": overrides, **environment()}
+        shown = without_password(shlex.join(command))
+        about |= {"command": shown, "overrides": overrides, **environment()}
     process = {**this_process(), "began": time.time()}
     known = {
         "split_fingerprint": data.split.fingerprint,
@@ -174,10 +183,12 @@ def test(
     data: "SegmentationDataModule",
     run: Run,
     chosen: str,
-) -> dict[str, Any]:
-    """Test the best epoch, print the table, and return the scores."""
-    from anatosegnet.report import print_scores
+) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
+    """Test the best epoch.
 
+    Returns:
+        Entries of ``summary.json``, and the scores of each image (N,) by name.
+    """
     trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
     assert data.split is not None
     assert data.leakage is not None
@@ -190,13 +201,11 @@ def test(
         "selection": chosen,
         "aggregation": f"per image at {height}×{width} px (the network's size), mean over images",
     }
-    if trainer.is_global_zero:
-        print_scores("test", scores, conditions)
     means = {f"test/{score}": round(float(v.mean()), 6) for score, v in scores.items()}
     deviations = {f"test/{score}_sd": round(float(v.std()), 6) for score, v in scores.items()}
     loss = {"test/loss": round(float(trainer.callback_metrics["test/loss"]), 6)}
     pooled = {f"test/{name}": round(v, 6) for name, v in module.pooled(module.test_counts).items()}
-    return {**means, **deviations, **pooled, **loss, "test_conditions": conditions}
+    return {**means, **deviations, **pooled, **loss, "test_conditions": conditions}, scores
 
 
 def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
@@ -240,8 +249,11 @@ def print_start(
         groups = len(set(data.twins.values()))
         say(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "
               f"data.duplicates={data.duplicates}")  # fmt: skip
-        for line in disagreements(data.cases.values(), data.twins):
+        unlike = list(disagreements(data.cases.values(), data.twins))
+        for line in unlike[:5]:
             say(f"       the same picture, but {line}")
+        if len(unlike) > 5:
+            say(f"       and {len(unlike) - 5} more; prepare lists them all")
     say(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
           f"{len(split.test)} test; {chosen}; fingerprint {split.fingerprint}")  # fmt: skip
     if not data.simulated:

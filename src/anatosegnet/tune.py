@@ -25,6 +25,7 @@ from anatosegnet.config import instantiate, verb
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.process import this_process
+from anatosegnet.recorded import reason
 from anatosegnet.run import Run
 from anatosegnet.train import remove_if_empty
 from anatosegnet.tuning.report import in_short, report
@@ -40,6 +41,7 @@ from anatosegnet.tuning.study import (
     conditions_of,
     count,
     fail_lost_trials,
+    is_of_the_storage,
     left,
     open_storage,
     open_study,
@@ -138,6 +140,11 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         again = f"python -m anatosegnet.tune {shlex.join(sys.argv[1:])}"
         say(f"interrupted; the finished trials are kept, go on with: {again}", error=True)
         raise SystemExit(143 if stop.args else 130) from None
+    except Exception as error:
+        if is_of_the_storage(error):
+            kept = "what it holds is kept, the same command goes on"
+            raise UserError(f"the study's storage failed ({reason(error)}); {kept}") from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
     report(study, space, given, directory, training)

@@ -47,12 +47,8 @@ def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             continue
         stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            if path.suffix.lower() in FOREIGN_SUFFIXES or file_mode(path) != "unknown":
-                kinds = " ".join(sorted(IMAGE_SUFFIXES))
-                problems.append(
-                    Problem(f"{shown(path)}: {path.suffix or 'a picture without suffix'} is not "
-                            f"read; convert it, or name it as what it is ({kinds})", stem)
-                )  # fmt: skip
+            if complaint := not_read(path):
+                problems.append(Problem(complaint, stem))
             continue
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
             problems.append(Problem(f"{shown(path)}: rename it; its name is not plain text", stem))
@@ -61,6 +57,18 @@ def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             problems.append(Problem(f"{path}: {files[stem].name} has the same stem", stem))
         files[stem] = path
     return files
+
+
+def not_read(path: Path) -> str | None:
+    """One line on a picture of a kind that is not read; None for what is read, or no picture."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES or not (suffix in FOREIGN_SUFFIXES or file_mode(path) != "unknown"):
+        return None
+    kinds = " ".join(sorted(IMAGE_SUFFIXES))
+    return (
+        f"{shown(path)}: {path.suffix or 'a picture without suffix'} is not read; convert it, or "
+        f"name it as what it is ({kinds})"
+    )
 
 
 def shown(path: Path) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from anatosegnet.console import say_conditions, say_table
 
 
 def print_scores(
@@ -17,16 +17,9 @@ def print_scores(
         scores: Per-image values by name, each (N,) in [0, 1].
         conditions: What a reader must know: data, split, selection, aggregation.
     """
-    # outside a terminal lines must not be folded at 80 columns
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table("score", "mean ± sd", "median", "worst", title=title, title_justify="left")
-    for name, values in scores.items():
-        table.add_row(
-            name,
-            f"{values.mean():.4f} ± {values.std():.4f}",
-            f"{np.median(values):.4f}",
-            f"{values.min():.4f}",
-        )
-    console.print(table)
-    for name, text in conditions.items():
-        console.print(f"{name:12s} {text}")
+    rows = [
+        (name, f"{v.mean():.4f} ± {v.std():.4f}", f"{np.median(v):.4f}", f"{v.min():.4f}")
+        for name, v in scores.items()
+    ]
+    say_table(("score", "mean ± sd", "median", "worst"), rows, title=title)
+    say_conditions(conditions)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anatosegnet.console import without_password
 from anatosegnet.errors import UserError
+from anatosegnet.opening import read_text
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import (
     PICTURES,
@@ -91,10 +93,18 @@ def write_report(directory: Path, run: Run) -> Path:
         has_curves=bool(curves),
         best_epoch=about.get("best_epoch"),
         provenance=provenance(evaluation, run, about),
-        config=run.config_path.read_text("utf-8") if run.config_path.is_file() else "",
+        config=without_password(config_text(run)),
         versions=list((summary.get("versions") or {}).items()),
     )
     return write(directory / "report.html", page)
+
+
+def config_text(run: Run) -> str:
+    """The run's config as it stands in its file; "" where that cannot be read."""
+    try:
+        return read_text(run.config_path)
+    except (OSError, ValueError):
+        return ""
 
 
 def cases_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def provenance(evaluation: Evaluation, run: Run, about: Mapping[str, Any]) -> li
         "checkpoint sha256": summary.get("checkpoint_sha256"),
         "scores sha256": summary.get("scores_sha256"),
     }
-    return [(name, str(value)) for name, value in facts.items() if value]
+    return [(name, without_password(str(value))) for name, value in facts.items() if value]
 
 
 def title_of(run: Run, conditions: Mapping[str, str]) -> str:

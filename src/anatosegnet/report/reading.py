@@ -1,15 +1,16 @@
 """An evaluation directory, read back for the report: any columns, any subset of the files."""
 
 import base64
-import csv
-import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anatosegnet import opening
 from anatosegnet.errors import UserError
+from anatosegnet.recorded import reason
+from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
 
 PICTURES = ("image", "truth", "prediction", "error")
@@ -75,7 +76,8 @@ class Evaluation:
         """Thumbnails of a case as base64 of the JPEG file, "" where there is none."""
         paths = [self.directory / "thumbnails" / f"{name}_{kind}.jpg" for kind in kinds]
         return [
-            base64.b64encode(path.read_bytes()).decode() if path.is_file() else "" for path in paths
+            base64.b64encode(opening.read_bytes(path)).decode() if path.is_file() else ""
+            for path in paths
         ]
 
     def overlay(self, name: str) -> str:
@@ -159,22 +161,14 @@ def number(text: str) -> float | None:
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a csv file; UserError if it cannot be read or is ragged."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise UserError(f"{path}: row {line} has too few or too many cells; evaluate again")
-    return rows
+        return read_rows(path, ragged=False)[1]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); evaluate again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; UserError if it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return opening.read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); evaluate again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no summary; evaluate again")
-    return content
+        raise UserError(f"{path} cannot be read ({reason(error)}); evaluate again") from error

@@ -1,6 +1,5 @@
 """What a study found: a table, a csv, pictures, and the best settings as an experiment."""
 
-import csv
 import re
 import shlex
 import sys
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from anatosegnet.console import say
+from anatosegnet.console import say, say_table, without_password
 from anatosegnet.errors import UserError
+from anatosegnet.rows import write_rows
 from anatosegnet.run import replacing
 from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
-from anatosegnet.tuning.study import count, without_password
+from anatosegnet.tuning.study import count
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +32,7 @@ def report(
     directory: Path,
     training: DictConfig,
 ) -> None:
-    """Print the best trials; write ``trials.csv``, ``experiment/best.yaml`` and the pictures.
+    """Write ``trials.csv``, ``experiment/best.yaml`` and the pictures; print the best trials.
 
     Args:
         study: Perhaps one that goes on in other workers.
@@ -53,7 +53,6 @@ def report(
     if not complete:
         raise UserError(f"no trial of {directory} was completed ({counts}); see its trials/*.log")
     ranked = sorted(complete, key=lambda trial: (-(trial.value or 0), trial.number))
-    print_table(ranked[:SHOWN], keys, study.study_name)
     best = ranked[0]
     header = [
         f"val/iou {best.value:.4f} at epoch {best.user_attrs['best_epoch']}, trial {best.number}",
@@ -65,7 +64,11 @@ def report(
     text = experiment(overrides, header, f"{training.name}_best", directory)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    pictures = draw(study, keys, directory)
+    pictures, remarks = draw(study, keys, directory)
+    # all is on the disk by now
+    print_table(ranked[:SHOWN], keys, study.study_name)
+    for remark in remarks:
+        say(f"remark     {remark}")
     say(f"trials     {counts}")
     say("selection  best val/iou of a trial's epochs; the test cases were not looked at")
     say(f"written    {directory / 'trials.csv'}, {', '.join(pictures)}")
@@ -76,28 +79,21 @@ def print_table(
     trials: Sequence["optuna.trial.FrozenTrial"], keys: Sequence[str], name: str
 ) -> None:
     """The best trials, best first."""
-    from rich.console import Console
-    from rich.table import Table
-
     from anatosegnet.settings import shorten
 
     short = shorten(keys)
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:  # no reason to cut at 80 columns
-        console.width = 1000
-    table = Table(title=f"{name}: the best trials", title_justify="left")
-    for column in ("trial", "val/iou", "at epoch", "min", *(short[key] for key in keys)):
-        table.add_column(column, justify="right", no_wrap=True)
-    for trial in trials:
-        about = trial.user_attrs
-        table.add_row(
-            str(trial.number),
+    rows = [
+        (
+            trial.number,
             f"{trial.value:.4f}",
-            f"{about['best_epoch']} of {about['epochs']}",
-            f"{about['minutes']:.1f}",
+            f"{trial.user_attrs['best_epoch']} of {trial.user_attrs['epochs']}",
+            f"{trial.user_attrs['minutes']:.1f}",
             *(in_short(trial.params.get(key)) for key in keys),
         )
-    console.print(table)
+        for trial in trials
+    ]
+    columns = ("trial", "val/iou", "at epoch", "min", *(short[key] for key in keys))
+    say_table(columns, rows, title=f"{name}: the best trials", left=0)
 
 
 def in_short(value: Any) -> str:
@@ -108,14 +104,14 @@ def in_short(value: Any) -> str:
 def write_trials(study: "optuna.Study", keys: Sequence[str], path: Path) -> None:
     """One row per trial: number, state, best ``val/iou``, how long, and what it tried."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "state", "val/iou", *ATTRIBUTES, *keys])
+        rows = []
         for trial in study.get_trials(deepcopy=False):
             seen = trial.intermediate_values.values()
             score = trial.value if trial.value is not None else max(seen, default=None)
             about = [trial.user_attrs.get(name) for name in ATTRIBUTES]
             tried = [trial.params.get(key) for key in keys]
-            writer.writerow([trial.number, trial.state.name.lower(), score, *about, *tried])
+            rows.append([trial.number, trial.state.name.lower(), score, *about, *tried])
+        write_rows(file, ["trial", "state", "val/iou", *ATTRIBUTES, *keys], rows)
 
 
 def experiment(overrides: Sequence[str], header: Sequence[str], name: str, directory: Path) -> str:
@@ -145,7 +141,7 @@ def experiment(overrides: Sequence[str], header: Sequence[str], name: str, direc
     values["name"] = name
     defaults = [*base, "_self_", *({key: value} for key, value in groups.items())]
     comment = [f"Command: {train_command(directory)}", *header, *remarks]
-    lines = ["# @package _global_", *(f"# {line}" for line in comment)]
+    lines = ["# @package _global_", *(f"# {' '.join(line.split())}" for line in comment)]
     body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **values}))
     return "\n".join(lines) + "\n" + body
 
@@ -178,10 +174,14 @@ def train_command(directory: Path) -> str:
     return f"python -m anatosegnet.train {shlex.join(parts)}"
 
 
-def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[str]:
-    """Draw history, importances and slices; returns the names of the pictures written.
+def draw(
+    study: "optuna.Study", keys: Sequence[str], directory: Path
+) -> tuple[list[str], list[str]]:
+    """Draw history, importances and slices.
 
-    One that needs more, or more different, trials than there are is left out.
+    Returns:
+        The names of the pictures written, and a line on each that needs more, or more different,
+        trials than there are.
     """
     import matplotlib
 
@@ -194,7 +194,7 @@ def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[st
         "importances": (plots.plot_param_importances, 6, 0.9 + 0.45 * len(keys)),
         "slices": (plots.plot_slice, 2.6 * len(keys) + 1.2, 3),
     }
-    written = []
+    written, remarks = [], []
     for name, (plot, width, height) in drawings.items():
         try:
             with warnings.catch_warnings(), plt.style.context("default"):
@@ -207,10 +207,10 @@ def draw(study: "optuna.Study", keys: Sequence[str], directory: Path) -> list[st
                     figure.savefig(path, dpi=120, bbox_inches="tight")
             written.append(f"{name}.png")
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            say(f"remark     no {name}.png: {' '.join(str(error).split())}")
+            remarks.append(f"no {name}.png: {' '.join(str(error).split())}")
         finally:
             plt.close("all")
-    return written
+    return written, remarks
 
 
 def plain_style(figure: Any) -> None:

@@ -1,15 +1,16 @@
 """A study: where it is kept, what it must not be mixed with, and how many trials are left."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.process import is_alive
+from anatosegnet.recorded import reason
 from anatosegnet.settings import REPETITION, flatten, setting_of
 from anatosegnet.tuning.space import Dimension
 
@@ -49,14 +50,19 @@ def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
             where, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=3 * HEARTBEAT
         )
     except Exception as error:
-        # SQLAlchemy's errors have no common ancestor with a missing driver's
-        refused = isinstance(error, OSError | ValueError | ImportError)
-        if refused or type(error).__module__.startswith(("sqlalchemy", "optuna")):
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"search.storage={without_password(where)}: {reason}") from error
+        if is_of_the_storage(error) or isinstance(error, OSError | ValueError | ImportError):
+            shown = without_password(where)
+            raise UserError(f"search.storage={shown}: {reason(error)}") from error
         raise
     finally:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def is_of_the_storage(error: BaseException) -> bool:
+    """Whether a study's database is at fault: its errors have no common ancestor."""
+    return type(error).__module__.startswith(("sqlalchemy", "optuna.storages", "sqlite3")) or (
+        type(error).__name__ in ("StorageInternalError", "DuplicatedStudyError")
+    )
 
 
 def open_study(
@@ -94,14 +100,13 @@ def open_study(
             for key in dict.fromkeys([*begun, *conditions])
             if begun.get(key) != conditions.get(key)
         ]
-        shown = "; ".join(
+        changes = [
             f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(conditions.get(key))}"
-            for key in keys[:3]
-        )
-        more = f"; and {len(keys) - 3} more" if len(keys) > 3 else ""
+            for key in keys
+        ]
         raise UserError(
-            f"the study in {directory} was begun with other settings: {shown}{more}; go on with "
-            "those, or give another search.directory=DIR"
+            f"the study in {directory} was begun with other settings: {some(changes, 3, '; ')}; "
+            "go on with those, or give another search.directory=DIR"
         )
     return study
 
@@ -139,11 +144,6 @@ def fail_lost_trials(study: "optuna.Study", storage: "optuna.storages.BaseStorag
             study.tell(trial.number, state=TrialState.FAIL)
             lost.append(trial.number)
     return lost
-
-
-def without_password(text: str) -> str:
-    """A text in which a database URL does not give its password away."""
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
 
 
 def count(study: "optuna.Study") -> dict[str, int]:

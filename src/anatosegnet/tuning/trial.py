@@ -1,6 +1,5 @@
 """One training of a study, in a process of its own: started, followed, stopped."""
 
-import csv
 import ctypes
 import math
 import os
@@ -14,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from anatosegnet.opening import read_bytes
+from anatosegnet.rows import read_rows
+
 ERROR = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt)\b")
 PATIENCE = 120  # seconds that a training has to save and leave after SIGTERM
 INTERVAL = 0.5  # seconds between two looks at metrics.csv
@@ -26,9 +28,8 @@ class TrialFailed(Exception):
 def val_iou(metrics: Path) -> dict[int, float]:
     """``val/iou`` of each epoch (from 0) in a ``metrics.csv``; empty before the first."""
     try:
-        with metrics.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
+        rows = read_rows(metrics)[1]
+    except (OSError, ValueError):
         return {}
     scores = {}
     for row in rows:
@@ -115,7 +116,7 @@ class Training:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        text = self.log.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(self.log).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if ERROR.match(line)]
         last = (errors or lines or ["it printed nothing"])[-1]

@@ -1,0 +1,114 @@
+"""Writing whole or not at all: names, full and closed disks, and what killed processes leave."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anatosegnet.errors import UserError, of_the_disk
+from anatosegnet.run import Run, remove_leftovers, replacing, replacing_directory
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from anatosegnet.run import replacing, replacing_directory
+kind, path = sys.argv[1], Path(sys.argv[2])
+with (replacing if kind == "file" else replacing_directory)(path) as temporary:
+    (temporary if kind == "file" else temporary / "scores.csv").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(params=["file", "directory"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> subprocess.Popen[str]:
+    """Another process in the middle of writing ``place/result``."""
+    (tmp_path / "place").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, request.param, str(tmp_path / "place/result")],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_leftovers_of_the_dead_are_removed_and_of_the_living_kept(
+    writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """Breaks if a killed evaluation leaves its files for good, or a running one loses them."""
+    place = tmp_path / "place"
+    foreign = place / ".somebody.123.tmp"
+    foreign.write_text("not ours")
+    (temporary,) = set(place.iterdir()) - {foreign}
+    with replacing_directory(place / "other") as mine:
+        (mine / "a").touch()
+    assert temporary.exists()
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    with replacing_directory(place / "other", overwrite=True) as mine:
+        (mine / "b").touch()
+        remove_leftovers(place)
+        assert mine.exists()
+    assert {path.name for path in place.iterdir()} == {"other", foreign.name}
+    assert [path.name for path in (place / "other").iterdir()] == ["b"]
+
+
+def test_a_killed_evaluation_does_not_stop_resuming(tmp_path: Path) -> None:
+    """Breaks if training stumbles over a directory that a killed evaluation left in the run."""
+    run = Run(tmp_path / "run")
+    script = [sys.executable, "-c", WRITER, "directory", str(run.directory / "evaluation/phantom")]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+    with run.locked():
+        assert list((run.directory / "evaluation").iterdir()) == []
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    """Breaks if a temporary name is longer than the name that it stands for."""
+    path = tmp_path / ("L" * 251 + ".png")
+    with replacing(path) as temporary:
+        assert temporary.suffix == ".png"
+        temporary.write_text("x")
+    assert path.read_text() == "x"
+    with replacing_directory(tmp_path / ("d" * 255)) as folder:
+        (folder / "a").touch()
+    assert (tmp_path / ("d" * 255) / "a").exists()
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Breaks if a message names the temporary file, or nothing."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as error, replacing(tmp_path / "result.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert of_the_disk(error.value) == (
+        f"{tmp_path}/result.csv: No space left on device; make room, then give the same command "
+        "again"
+    )
+    with pytest.raises(OSError) as error, replacing_directory(tmp_path / "file" / "results"):
+        pass
+    assert str(of_the_disk(error.value)).startswith(f"{tmp_path}/file/results: Not a directory")
+    with pytest.raises(OSError) as error, replacing_directory(tmp_path / "results") as folder:
+        (folder / "missing" / "a").write_text("x")
+    assert str(of_the_disk(error.value)).startswith(f"{tmp_path}/results/missing/a: No such file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert of_the_disk(OSError("a library's own")) is None
+
+
+def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+    """Breaks if a failure costs the earlier results."""
+    with replacing_directory(tmp_path / "results") as folder:
+        (folder / "old").touch()
+    with pytest.raises(UserError, match="overwrite=true"):
+        replacing_directory(tmp_path / "results").__enter__()
+    with pytest.raises(OSError), replacing_directory(tmp_path / "results", True) as folder:
+        raise OSError(errno.EIO, "input/output error")
+    assert [path.name for path in tmp_path.rglob("*")] == ["results", "old"]
