@@ -9,10 +9,9 @@ from omegaconf import DictConfig, ListConfig
 from anatosegnet.config import verb
 from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
 from anatosegnet.opening import read_json
-from anatosegnet.recorded import reason
 from anatosegnet.run import Run, replacing_directory
 from anatosegnet.settings import group_settings, labels, setting_of
 

@@ -14,11 +14,10 @@ from omegaconf import DictConfig
 
 from anatosegnet.config import verb
 from anatosegnet.console import output_was_lost, say, say_table
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import read_json, read_yaml
 from anatosegnet.places import user_path
 from anatosegnet.process import is_alive
-from anatosegnet.recorded import reason
 from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
 

@@ -9,9 +9,8 @@ import pandas
 from pandas import DataFrame, Series
 
 from anatosegnet.console import say_conditions, say_table
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics import BENCHMARK_BATCH, pooled_scores
-from anatosegnet.recorded import reason
 from anatosegnet.rows import read_rows, write_frame
 from anatosegnet.statistics import independent_groups, interval
 

@@ -22,10 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anatosegnet.config import instantiate, verb
-from anatosegnet.console import say
-from anatosegnet.errors import UserError
+from anatosegnet.console import say, without_password
+from anatosegnet.errors import UserError, reason
 from anatosegnet.process import this_process
-from anatosegnet.recorded import reason
 from anatosegnet.run import Run
 from anatosegnet.train import remove_if_empty
 from anatosegnet.tuning.report import in_short, report
@@ -142,8 +141,11 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         raise SystemExit(143 if stop.args else 130) from None
     except Exception as error:
         if is_of_the_storage(error):
-            kept = "what it holds is kept, the same command goes on"
-            raise UserError(f"the study's storage failed ({reason(error)}); {kept}") from error
+            why = without_password(reason(error))
+            raise UserError(
+                f"the study's storage failed ({why}); what it holds is kept, and the same command "
+                "goes on with it"
+            ) from error
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)

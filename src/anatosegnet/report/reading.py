@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anatosegnet import opening
-from anatosegnet.errors import UserError
-from anatosegnet.recorded import reason
+from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
 

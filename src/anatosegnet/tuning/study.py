@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from anatosegnet.console import some, without_password
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.process import is_alive
-from anatosegnet.recorded import reason
 from anatosegnet.settings import REPETITION, flatten, setting_of
 from anatosegnet.tuning.space import Dimension
 
@@ -51,8 +50,8 @@ def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
         )
     except Exception as error:
         if is_of_the_storage(error) or isinstance(error, OSError | ValueError | ImportError):
-            shown = without_password(where)
-            raise UserError(f"search.storage={shown}: {reason(error)}") from error
+            message = f"search.storage={where}: {reason(error)}"
+            raise UserError(without_password(message)) from error
         raise
     finally:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
