@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from anatosegnet import opening
+from anatosegnet.data.orientation import orientation_of, upright
+from anatosegnet.data.tiff import TIFF_SIGNATURES, Tiff, without_orientation
+from anatosegnet.data.whole import Damaged, check_whole
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header
 COLOURS_NOT_READ = frozenset({"CMYK", "LAB", "HSV"})  # of TIFF: OpenCV takes them for RGB
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"
-JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 NORMAL = "normal"
 UNKNOWN = "unknown"
 
@@ -189,9 +190,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """Decode a file; bytes first, so that any file name the system allows can be read."""
+    """The pixels of a file as every viewer shows them, (H, W[, C]); refuses what is not whole.
+
+    Bytes first, so that any file name the system allows can be read.
+    """
     data = read_bytes(path)
-    _check_header(data, path)
+    orientation = _checked(data, path)
+    if orientation != 1 and data.startswith(TIFF_SIGNATURES):
+        data = without_orientation(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -204,43 +210,51 @@ def _decode(path: Path) -> np.ndarray:
         pixels = cv2.merge([pixels[..., 0]] * 3 + [pixels[..., 1]])
     if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
         raise CaseError(f"{path}: holds values that are not numbers")
-    return pixels
+    return upright(pixels, orientation)
 
 
-def _check_header(data: bytes, path: Path) -> None:
+def _checked(data: bytes, path: Path) -> int:
     """Refuse what OpenCV would read wrongly, in part, or at the cost of all memory.
 
-    A file whose header Pillow does not know is left to OpenCV, which knows more kinds of TIFF.
+    What Pillow does not know is left to OpenCV, which knows more kinds of TIFF.
+
+    Returns:
+        The orientation of the picture, 1 to 8.
     """
+    image, tiff = None, None
     try:
+        if data.startswith(TIFF_SIGNATURES):
+            tiff = Tiff(data)
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise CaseError(f"{path}: {_too_large()}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         if data.startswith(PNG_SIGNATURE):
             raise CaseError(f"{path}: cannot be decoded; it is a damaged PNG file") from error
-        return
-    with image:
-        if image.width * image.height > LARGEST:
-            raise CaseError(f"{path}: {_too_large(f'{image.width}×{image.height}')}")
-        try:
-            frames = getattr(image, "n_frames", 1)
-            if image.format == "PNG" and frames == 1:
-                image.verify()  # older OpenCV gives the part before a damage as the whole
-        except Exception as error:  # Pillow raises many kinds for damaged files
-            raise CaseError(f"{path}: cannot be decoded; it is damaged ({error})") from error
-        if frames > 1 and image.format != "MPO":  # a photograph with its preview
-            raise CaseError(
-                f"{path}: holds {frames} pictures (animated, or of several pages); save one alone"
-            )
-        if image.format == "TIFF" and image.mode in COLOURS_NOT_READ:
-            raise CaseError(f"{path}: its colours are {image.mode}; save it as RGB or grey")
-        if image.format == "PNG":
-            cut = PNG_END not in data
-        else:  # end of the image after the start of its last scan
-            cut = image.format in ("JPEG", "MPO") and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN)
-        if cut:
-            raise CaseError(f"{path}: cannot be decoded; the end of the file is missing")
+        if tiff is None and data.startswith(TIFF_SIGNATURES):
+            raise CaseError(f"{path}: cannot be decoded; {error}") from error
+    height, width = (image.height, image.width) if image else tiff.size if tiff else (0, 0)
+    if height * width > LARGEST:
+        raise CaseError(f"{path}: {_too_large(f'{width}×{height}')}")
+    try:
+        frames = getattr(image, "n_frames", 1 if tiff is None or tiff.is_alone else 2)
+        if frames == 1 or (image and image.format == "MPO"):  # a photograph with its preview
+            orientation = orientation_of(data, image, tiff)
+            check_whole(data, image, tiff)
+            frames = 1
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        raise CaseError(f"{path}: cannot be decoded; {_reason(error)}") from error
+    if frames > 1:
+        raise CaseError(
+            f"{path}: holds {frames} pictures (animated, or of several pages); save one alone"
+        )
+    if tiff and image and image.mode in COLOURS_NOT_READ:
+        raise CaseError(f"{path}: its colours are {image.mode}; save it as RGB or grey")
+    return orientation
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Damaged) else f"it is damaged ({error})"
 
 
 def _too_large(size: str = "") -> str:

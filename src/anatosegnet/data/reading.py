@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from anatosegnet.console import warn
 from anatosegnet.data import case as case_module
+from anatosegnet.data import orientation, tiff, whole
 from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.checksum import sha256
@@ -107,7 +108,7 @@ class CaseReader:
         functions = (resize_image, resize_mask, pixel_digest, thumbnail)
         reader = inspect.getmodule(self.read) or sys.modules[self.read.__module__]
         key = hash_of(
-            hash_of_code(case_module, reader, *functions),
+            hash_of_code(case_module, orientation, tiff, whole, reader, *functions),
             *self.size,
             *contents,
             *contents.values(),
