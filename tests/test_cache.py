@@ -15,6 +15,7 @@ import pytest
 
 from anatosegnet.data import cache
 from anatosegnet.data.cache import CaseCache, default_cache_directory
+from anatosegnet.data.duplicates import Digests
 from anatosegnet.data.folder import FolderDataModule
 from anatosegnet.data.phantom import PhantomDataModule
 from anatosegnet.data.records import WORKING, CacheError, CaseWriter, Record, StoredCases
@@ -38,6 +39,11 @@ def folders(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
 
 
+def digests(number: int) -> Digests:
+    """Those of a case."""
+    return Digests(f"image {number}", f"mask {number}")
+
+
 def fill(value: int, count: int = 3) -> Callable[[CaseWriter], bool]:
     """Writes cases whose pixels all have one value."""
 
@@ -45,7 +51,7 @@ def fill(value: int, count: int = 3) -> Callable[[CaseWriter], bool]:
         for number in range(count):
             image, mask = np.full((*SIZE, 1), value, np.uint8), np.zeros(SIZE, np.uint8)
             small = np.full((8, 8), number, np.uint8)
-            writer.add(Record(f"case {number}", image, mask, small, f"digest {number}"))
+            writer.add(Record(f"case {number}", image, mask, small, digests(number)))
         return True
 
     return write
@@ -326,7 +332,7 @@ def test_thumbnails_and_digests_are_kept(tmp_path: Path) -> None:
     """Breaks if a second start would search for near-duplicates among other images."""
     open_or_write(CaseCache(tmp_path, 1), "a", fill(5))
     stored = open_or_write(CaseCache(tmp_path, 1), "a", unreadable)
-    assert stored.digests() == {f"case {number}": f"digest {number}" for number in range(3)}
+    assert stored.digests() == {f"case {number}": digests(number) for number in range(3)}
     for number, thumbnail in enumerate(stored.thumbnails().values()):
         assert thumbnail.shape == (8, 8)
         assert (thumbnail == number).all()
@@ -347,7 +353,7 @@ def test_reading_every_case_takes_no_memory(tmp_path: Path) -> None:
     def write(writer: CaseWriter) -> bool:
         for number in range(400):
             ones = np.ones((256, 256), np.uint8)
-            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], ""))
+            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], digests(0)))
         return True
 
     def resident() -> int:

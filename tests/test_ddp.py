@@ -68,7 +68,7 @@ def test_two_processes_score_a_checkpoint_like_one(pair: tuple[Run, Run]) -> Non
     module = build_module(config)
     state = torch.load(two.best_path, weights_only=True)["state_dict"]
     module.load_state_dict(state)
-    data = build_data(config, two.split_path)
+    data = build_data(config, two)
     build_trainer(config, module, two).test(module, datamodule=data, verbose=False)
     scores = module.scores(module.test_counts)
     assert len(scores["iou"]) == 9  # odd: two processes cannot share them evenly

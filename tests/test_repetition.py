@@ -83,17 +83,6 @@ def test_changed_configs_are_not_mixed_with_overrides(
     assert opened(f"from_run={copy.directory}")[0].optimizer.weight_decay == 0.5
 
 
-def test_other_data_cannot_repeat_a_run(source: Run, opened: Opener, tmp_path: Path) -> None:
-    """Breaks if a run is repeated in silence on images that were changed since."""
-    copy = Run(tmp_path / "copy")
-    shutil.copytree(source.directory, copy.directory)
-    copy.update_summary({"data_fingerprint": "0" * 12})
-    config, run = opened(f"from_run={copy.directory}", f"run_dir={tmp_path / 'again'}")
-    with pytest.raises(UserError, match="its fingerprint was 000000000000"):
-        train(config, run)
-    assert not run.directory.exists()
-
-
 def test_resume_auto_begins_or_goes_on(source: Run, opened: Opener, tmp_path: Path) -> None:
     """Breaks if a requeued job cannot use one command for its first and its later starts."""
     config, run = opened(*TINY, f"run_dir={tmp_path / 'new'}", "resume=auto")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anatosegnet.data.case import Case
-from anatosegnet.data.recorded_split import RecordedSplit
+from anatosegnet.data.recorded_split import RecordedSplit, write_split
 from anatosegnet.data.split import (
     FilesSplit,
     HoldoutSplit,
@@ -221,7 +221,7 @@ def test_recorded_split_is_the_one_written(tmp_path: Path, splitter: Splitter) -
     cases = [*TEN, Case('odd, "name" ä', label="benign")]
     split = splitter(cases)
     path = tmp_path / "split.csv"
-    split.write(path, cases)
+    write_split(path, split, cases)
     path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
     recorded = RecordedSplit(path)(cases)
     assert (recorded.train, recorded.val, recorded.test) == (split.train, split.val, split.test)
@@ -232,7 +232,7 @@ def test_recorded_split_is_the_one_written(tmp_path: Path, splitter: Splitter) -
 def test_recorded_split_misses_cases(tmp_path: Path) -> None:
     """Breaks if a run is scored on fewer cases than it recorded."""
     path = tmp_path / "split.csv"
-    HoldoutSplit()(TEN).write(path, TEN)
+    write_split(path, HoldoutSplit()(TEN), TEN)
     with pytest.raises(UserError, match=r"2 cases of .* are not in the data: benign \(1\)"):
         RecordedSplit(path)(TEN[2:])
 

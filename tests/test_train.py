@@ -171,7 +171,7 @@ def test_scores_do_not_depend_on_batch_size(trained_run: Run) -> None:
         state = torch.load(trained_run.best_path, weights_only=True)["state_dict"]
         module.load_state_dict(state)
         trainer = build_trainer(config, module, trained_run)
-        data = build_data(config, trained_run.split_path)
+        data = build_data(config, trained_run)
         trainer.test(module, datamodule=data, verbose=False)
         results.append(module.scores(module.test_counts))
     for other in results[1:]:

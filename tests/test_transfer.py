@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from anatosegnet.data.checksum import sha256
+from anatosegnet.data.recorded_split import write_split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -86,7 +87,7 @@ def test_test_cases_seen_before_are_named(tmp_path: Path) -> None:
     data = tiny_data()
     assert data.split is not None
     first, second = saved(tmp_path / "first", tiny_module()), saved(tmp_path / "2", tiny_module())
-    data.split.write(first.split_path, data.cases.values(), data.digests)
+    write_split(first.split_path, data.split, data.cases.values(), data.digests)
     assert load_weights(tiny_module(), first, data).seen == ()
     rows = list(csv.DictReader(first.split_path.open()))
     with first.split_path.open("w", newline="") as file:

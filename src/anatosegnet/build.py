@@ -1,7 +1,5 @@
 """The objects of a run from its config: data, network, trainer."""
 
-from pathlib import Path
-
 import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,16 +9,21 @@ from anatosegnet import tracking
 from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.recorded_split import RecordedSplit
-from anatosegnet.data.split import Split
+from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError
+from anatosegnet.leakage import recorded_split
 from anatosegnet.module import LOGGED, SegmentationModule
 from anatosegnet.run import Run
 
 
-def build_data(config: DictConfig, recorded: Path | None = None) -> SegmentationDataModule:
-    """The data module, with its split (or one that a run recorded) and its augmentation."""
-    split = RecordedSplit(recorded) if recorded else instantiate(config, "split")
+def build_data(config: DictConfig, recorded: Run | None = None) -> SegmentationDataModule:
+    """The data module, with its split and its augmentation.
+
+    Args:
+        config: The composed config.
+        recorded: A run whose split is taken, as far as its cases are there.
+    """
+    split = recorded_split(recorded, PARTS) if recorded else instantiate(config, "split")
     augmentation = instantiate(config, "augmentation") if config.augmentation else None
     return instantiate(config, "data", split=split, augmentation=augmentation)
 

@@ -8,6 +8,7 @@ import pandas
 from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
+from anatosegnet.changes import CONDITION
 from anatosegnet.console import say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.latex import latex
@@ -142,9 +143,11 @@ def notes(
 ) -> dict[str, str]:
     """What a reader must know of the table; conditions that differ between runs are all named."""
     said: dict[str, str] = {}
-    for key in ("data", "split", "selection", "aggregation"):
+    for key in ("data", "split", CONDITION, "selection", "aggregation"):
         found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
-        said[key] = " | ".join(text for text in found if text)
+        text = " | ".join(text for text in found if text)
+        if text or key != CONDITION:
+            said[key] = text
     said["runs"] = (
         "a case's score is its mean over the runs that scored it; sd is between runs"
         if any(len(frames) > 1 for frames in settings.values())

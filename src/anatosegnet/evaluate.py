@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
+from anatosegnet.changes import KEY as CHANGED
+from anatosegnet.changes import Changes, find_changes, require_accepted
 from anatosegnet.config import verb
 from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
@@ -57,24 +59,27 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     scoring = Scoring.from_config(config)
     if config.extremes < 1:
         raise UserError(f"extremes={config.extremes} must be at least 1")
-    data, names, split, chosen, copies = test_cases(run, config, own_data)
+    chosen = test_cases(run, config, own_data)
+    data, names = chosen.data, chosen.names
     output = evaluation_directory(run, data.name, scoring.at)
     with replacing_directory(output, config.overwrite) as temporary:
         predictor = Predictor.from_run(run, config.device)
         scored = score_cases(data, names, predictor, scoring, temporary, config.batch_size)
         conditions = {
             "data": f"{data.name}, {len(scored)} images",
-            "split": split,
-            "selection": chosen,
+            "split": chosen.split,
+            **chosen.changes.condition,
+            "selection": chosen.selection,
             "aggregation": f"per image at {size_scored(scoring, predictor)}, mean over images",
         }
         about = {
             "run": str(run.directory.resolve()),
             "checkpoint_sha256": sha256(run.best_path),
+            **({CHANGED: chosen.changes.summary} if chosen.changes else {}),
             **environment(),
         }
         written = write_evaluation(
-            temporary, scored, scoring, conditions, about, config.extremes, copies
+            temporary, scored, scoring, conditions, about, config.extremes, chosen.leaked
         )
         write_report(temporary, run)
     # all is on the disk by now
@@ -152,27 +157,44 @@ def write_evaluation(
     return Written(summary, frame, strata)
 
 
-def test_cases(
-    run: Run, config: DictConfig, own_data: bool
-) -> tuple["SegmentationDataModule", tuple[str, ...], str, str, frozenset[str]]:
-    """The data module, the names to score, the split and selection to state, and the leaks.
+class Chosen(NamedTuple):
+    """What is scored, and what to state beside it.
 
-    The leaks are the names that have a near-duplicate, or another image of their patient, in
-    training, as far as the run recorded that.
+    Attributes:
+        data: The data module.
+        names: The cases.
+        split: Which part of what they are, and what is known of it.
+        selection: How the epoch was chosen.
+        leaked: Cases that have a near-duplicate, or another image of their patient, in training,
+            as far as the run recorded that.
+        changes: What of the run's data is not as it was recorded.
+    """
+
+    data: "SegmentationDataModule"
+    names: tuple[str, ...]
+    split: str
+    selection: str
+    leaked: frozenset[str]
+    changes: Changes
+
+
+def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
+    """Choose the cases to score.
 
     On the run's own dataset these are its recorded test cases. On other images (of another
     dataset, or of another root or seed of the same) all cases are, and it is said whether the run
     has seen any of them.
 
     Raises:
-        UserError: The run's split was changed since training, or its cases are not all there.
+        UserError: The run's split or data were changed since training.
     """
     from anatosegnet.build import build_data, selection
     from anatosegnet.leakage import (
-        changed_images,
+        about_split,
         leaked,
-        own_split,
+        read_digests,
         recorded_groups,
+        recorded_split,
         seen_in_training,
         unchanged_split,
     )
@@ -181,7 +203,7 @@ def test_cases(
     settings.augmentation = None  # of training
     dataset = settings.data.name
     move_data(settings, config.paths.data_dir)
-    own = data = build_data(settings, run.split_path)
+    own = data = build_data(settings, run)
     if not own_data:
         external = config.data.copy()
         for key in ("image_size", "in_channels", "normalization", "seed"):
@@ -190,24 +212,28 @@ def test_cases(
         with open_dict(other):
             other.data, other.paths = external, config.paths
             other.pop(MARK)  # the dataset is of the user's own command line
-        data = build_data(other, run.split_path)
-    cases = data.prepare_cases()
+        data = build_data(other, run)
+    cases, before = data.prepare_cases(), Changes.recorded(run)
     if data.name == dataset:
         recorded = unchanged_split(run).test
-        changed = changed_images(run, data, recorded)
         there = [name for name in recorded if name in cases]
-        if own_data or 2 * len(changed) < len(there) == len(recorded):
-            split, known = own_split(run, cases.values())
+        now = find_changes(run, cases, read_digests(data, there))
+        if own_data or 2 * len(now.of("images")) < len(there) == len(recorded):
+            split = recorded_split(run, ["test"])(list(cases.values()))
+            changes = require_accepted(run, now, config.accept_changed_data, before)
             recorded_groups(run, data)
-            kind = settings.split._target_.split(".")[-1]
-            description = f"test part of the run's split ({kind}); {known}"
-            if changed:
-                description += f"; {len(changed)} images are not those of training time"
-            return data, split.test, description, selection(settings, split), leaked(run)
+            return Chosen(
+                data,
+                split.test,
+                about_split(run, split),
+                selection(settings, split),
+                leaked(run) | frozenset(now.of("trained")),
+                changes,
+            )
     chosen = f"epoch chosen on validation cases of {dataset}"
     seen = seen_in_training(run, own, data, cases)
     description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
-    return data, tuple(cases), description, chosen, frozenset()
+    return Chosen(data, tuple(cases), description, chosen, frozenset(), before)
 
 
 def move_data(settings: DictConfig, data_dir: str) -> None:

@@ -1,15 +1,17 @@
 """What of the cases that are scored was seen in training; without an answer no score is a test."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from anatosegnet.changes import SEEN, Changes
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.duplicates import (
+    Digests,
     duplicate_groups,
     find_duplicates,
     natural_key,
@@ -17,7 +19,7 @@ from anatosegnet.data.duplicates import (
     read_pairs,
     thumbnail,
 )
-from anatosegnet.data.groups import leakage, with_groups
+from anatosegnet.data.groups import Leakage, leakage, with_groups
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule
 
 Look = tuple[str, np.ndarray]  # digest of the pixels, thumbnail
+Kept = TypeVar("Kept")
+
+
+def recorded_split(run: Run, needed: Sequence[str] = ()) -> RecordedSplit:
+    """The split of a run under its own description; ``needed`` as in `RecordedSplit`."""
+    return RecordedSplit(run.split_path, run.summary.get("split_description"), needed)
 
 
 def unchanged_split(run: Run) -> Split:
@@ -35,7 +43,7 @@ def unchanged_split(run: Run) -> Split:
     Raises:
         UserError: ``split.csv`` was changed: its test cases may have been trained on.
     """
-    split = RecordedSplit(run.split_path).read()
+    split = recorded_split(run).read()
     recorded = run.summary.get("split_fingerprint")
     if recorded is not None and recorded != split.fingerprint:
         raise UserError(
@@ -46,48 +54,56 @@ def unchanged_split(run: Run) -> Split:
     return split
 
 
-def own_split(run: Run, cases: Iterable[Case]) -> tuple[Split, str]:
-    """The run's split, and what to say of it beside a score.
-
-    Raises:
-        UserError: The split was changed, or its cases are not all there.
-    """
-    split = unchanged_split(run)
-    RecordedSplit(run.split_path)(list(cases))
-    summary = run.summary
+def about_split(run: Run, split: Split) -> str:
+    """What is said of a run's own split beside a score."""
+    summary, rows = run.summary, RecordedSplit(run.split_path).rows()
+    known = f"fingerprint {split.fingerprint}; {summary.get('leakage', 'leakage unknown')}"
     if "split_fingerprint" not in summary:
-        return split, "the run recorded no fingerprint, so whether it was changed is unknown"
-    return split, f"fingerprint {split.fingerprint}; {summary.get('leakage', 'leakage unknown')}"
+        known = "the run recorded no fingerprint, so whether it was changed is unknown"
+    unknown = [
+        words
+        for column, words in (("pixels", "images"), ("mask", "masks"))
+        if not all(row[column] for row in rows)
+    ]
+    if unknown:
+        known += f"; whether the {' and '.join(unknown)} are those of training is unknown"
+    name = summary.get("split_description") or run.config.split._target_.split(".")[-1]
+    return f"test part of the run's split ({name}); {known}"
 
 
 def recorded_groups(run: Run, data: "SegmentationDataModule") -> None:
     """Give the cases of the run's own data the groups under which they were split."""
     for row in RecordedSplit(run.split_path).rows():
-        if row.get("group") and row["id"] in data.cases:
-            data.cases[row["id"]] = replace(data.cases[row["id"]], group=row["group"])
+        if row["group"] and (case := data.cases.get(row["id"])):
+            data.cases[case.name] = replace(
+                case, group=row["group"], patient=case.patient or case.group
+            )
 
 
 def leaked(run: Run) -> frozenset[str]:
     """The run's test cases that have a near-duplicate, or an image of their patient, in training.
 
-    From ``split.csv`` and ``duplicates.csv``; cases that validate and test are no leak.
+    From what it recorded; cases that validate and test are no leak.
     """
+    return frozenset(recorded_leakage(run).test) | frozenset(Changes.recorded(run).of("trained"))
+
+
+def recorded_leakage(run: Run) -> Leakage:
+    """What crosses the parts of a run's split, from ``split.csv`` and ``duplicates.csv``."""
     rows = RecordedSplit(run.split_path).rows()
     pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []
     # copies of one image are copies of each other, even if it is in no part itself
     cases = {name: Case(name) for pair in pairs for name in (pair.id_a, pair.id_b)}
-    cases |= {row["id"]: Case(row["id"], group=row.get("group") or "") for row in rows}
+    cases |= {row["id"]: Case(row["id"], group=row["group"]) for row in rows}
     related = with_groups(cases.values(), duplicate_groups(pairs))
-    return frozenset(leakage(RecordedSplit(run.split_path).read(), related).test)
+    return leakage(RecordedSplit(run.split_path).read(), related)
 
 
-def changed_images(run: Run, data: "SegmentationDataModule", names: Iterable[str]) -> list[str]:
-    """The names whose pixels are no longer those that the run recorded (as far as it did)."""
-    rows = RecordedSplit(run.split_path).rows()
-    recorded = {row["id"]: row["pixels"] for row in rows if row.get("pixels")}
-    present = [name for name in names if name in recorded and name in data.cases]
-    looks = look(data, present)
-    return [name for name in present if name in looks and looks[name][0] != recorded[name]]
+def trained_pixels(run: Run) -> set[str]:
+    """Digests of the images that a run trained on or chose its epoch with, as far as recorded."""
+    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] in SEEN]
+    later = Changes.recorded(run).of("images")  # it went on with others
+    return {row["pixels"] for row in rows} | {later.get(row["id"], "") for row in rows} - {""}
 
 
 def seen_in_training(
@@ -110,8 +126,8 @@ def seen_in_training(
     Returns:
         One line to stand beside the scores.
     """
-    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] != "test"]
-    known = {row["pixels"] for row in rows if row.get("pixels")}
+    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] in SEEN]
+    known = trained_pixels(run)
     looks = look(data, names)
     seen = {name for name, (digest, _) in looks.items() if digest in known}
     unread = ""
@@ -141,15 +157,30 @@ def seen_in_training(
     )
 
 
+def read_digests(data: "SegmentationDataModule", names: Iterable[str]) -> dict[str, Digests]:
+    """Digests of each case that can be read."""
+    return _read_each(
+        data, names, lambda image, mask: Digests(pixel_digest(image), pixel_digest(mask))
+    )
+
+
 def look(data: "SegmentationDataModule", names: Iterable[str]) -> dict[str, Look]:
     """Digest and thumbnail of each image that can be read."""
+    return _read_each(data, names, lambda image, _: (pixel_digest(image), thumbnail(image)))
 
-    def one(name: str) -> tuple[str, Look] | None:
+
+def _read_each(
+    data: "SegmentationDataModule",
+    names: Iterable[str],
+    keep: Callable[[np.ndarray, np.ndarray], Kept],
+) -> dict[str, Kept]:
+    """What is kept of image and mask of each case that can be read."""
+
+    def one(name: str) -> tuple[str, Kept] | None:
         try:
-            image, _ = data.read(data.cases[name])
+            return name, keep(*data.read(data.cases[name]))
         except CaseError:
             return None  # scoring reports it
-        return name, (pixel_digest(image), thumbnail(image))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(item for item in pool.map(one, sorted(names)) if item is not None)

@@ -18,6 +18,7 @@ from anatosegnet.console import plain
 from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import read_yaml_text
 
+OPENERS = frozenset({"trust", "accept_changed_data", "recorded"})  # who opens a run decides them
 HERE = "${run_dir}"  # the run directory, in its own config
 MARK = "recorded"  # key of a config that was read from a run: the packages trusted beside ADMITTED
 WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files
@@ -110,7 +111,7 @@ def written_config(config: DictConfig) -> str:
         return moved(value, (directory,), HERE) if key.partition(".")[0] in WRITING else value
 
     resolved: Any = OmegaConf.to_container(config, resolve=True)
-    settled = {k: v for k, v in with_strings(resolved, settle).items() if k not in (MARK, "trust")}
+    settled = {k: v for k, v in with_strings(resolved, settle).items() if k not in OPENERS}
     return OmegaConf.to_yaml(OmegaConf.create({**settled, "run_dir": "."}))
 
 

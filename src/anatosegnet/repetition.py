@@ -1,40 +1,13 @@
-"""A run that repeats another one: on the same data, and whether it came to the same numbers."""
+"""A run that repeats another one: whether it came to the same numbers."""
 
 import csv
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from anatosegnet.errors import UserError
 from anatosegnet.run import PACKAGES, Run
 from anatosegnet.settings import flatten
 
-if TYPE_CHECKING:
-    from anatosegnet.data.datamodule import SegmentationDataModule
-
 SPEED = ("data.root", "data.num_workers", "data.cache", "data.cache_dir", "data.cache_limit_gb")
-
-
-def require_same_data(config: DictConfig, source: Run, data: "SegmentationDataModule") -> None:
-    """UserError if the same data settings give other data or another split than the run had."""
-
-    def chosen(settings: DictConfig) -> dict[str, object]:
-        flat = flatten(settings)
-        return {
-            k: v for k, v in flat.items() if k.startswith(("data.", "split.")) and k not in SPEED
-        }
-
-    assert data.split is not None
-    if chosen(config) != chosen(source.config):
-        return  # other data were asked for
-    before = source.summary
-    for what, now in (("data", data.fingerprint), ("split", data.split.fingerprint)):
-        then = before.get(f"{what}_fingerprint", now)
-        if then != now:
-            raise UserError(
-                f"the {what} of {source.directory} cannot be repeated: its fingerprint was {then} "
-                f"and is {now}; the files have changed"
-            )
 
 
 def agreement(config: DictConfig, run: Run, source: Run) -> str | None:

@@ -16,10 +16,12 @@ from anatosegnet.recorded import MARK
 from anatosegnet.run import Run
 from anatosegnet.settings import flatten
 
-OWN = frozenset({"resume", "from_run", "run_dir", "trust"})  # of the command, not of the run
+# of the command, not of the run
+OWN = frozenset({"resume", "from_run", "run_dir", "trust", "accept_changed_data"})
 PLACES = (
     MARK,
     "trust",
+    "accept_changed_data",
     "run_dir",
     "resume",
     "from_run",
@@ -74,6 +76,7 @@ def resumed(config: DictConfig, run: Run, overrides: Sequence[str]) -> tuple[Dic
         OmegaConf.update(recorded, key, value, force_add=True)
     with open_dict(recorded):
         recorded.run_dir = recorded.resume = str(run.directory)
+        recorded.accept_changed_data = config.accept_changed_data
     return recorded, run
 
 
@@ -108,7 +111,7 @@ def repeated(
     place_below(again, str(again.run_dir), output)
     with open_dict(again):
         again.from_run, again.run_dir = str(source.directory), str(output)
-        again.paths = config.paths
+        again.paths, again.accept_changed_data = config.paths, config.accept_changed_data
     return again, output
 
 

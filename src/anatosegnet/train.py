@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
     import numpy as np
 
+    from anatosegnet.changes import Changes
     from anatosegnet.data.datamodule import SegmentationDataModule
     from anatosegnet.module import SegmentationModule
 
@@ -77,12 +78,13 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         selection,
         settle_precision,
     )
+    from anatosegnet.changes import changes_in_training
     from anatosegnet.checkpoints import usable_checkpoint
     from anatosegnet.curves import write_curves
     from anatosegnet.leakage import unchanged_split
     from anatosegnet.outcome import outcome
     from anatosegnet.recipes import settle
-    from anatosegnet.repetition import agreement, require_same_data
+    from anatosegnet.repetition import agreement
     from anatosegnet.report import print_scores
     from anatosegnet.transfer import load_weights, origin_of
 
@@ -97,10 +99,9 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     resume = config.resume is not None
     if resume:
         unchanged_split(run)
-    data = build_data(config, run.split_path if resume else None)
+    data = build_data(config, run if resume else None)
     data.setup()
-    if config.get("from_run"):
-        require_same_data(config, Run(config.from_run), data)
+    changes = changes_in_training(config, run, data)
     checkpoint: Path | None = None
     remarks: list[str] = []
     if resume:
@@ -116,8 +117,10 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     minutes = run.summary.get("minutes", 0) if resume else 0
 
     if trainer.is_global_zero:
-        begin(config, run, data)
+        begin(config, run, data, changes)
         print_start(run, data, module, selection(config, data.split))
+        for line in changes.condition.values():
+            say(f"data   warning: changed since {config.resume or config.from_run}: {line}")
         if resume:
             print_resume(checkpoint, remarks)
         if transfer:
@@ -147,15 +150,21 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     return summary
 
 
-def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
-    """Write what is known when training begins: all that repeats the run."""
+def begin(config: DictConfig, run: Run, data: "SegmentationDataModule", changes: "Changes") -> None:
+    """Write what is known when training begins: all that repeats the run.
+
+    What is known of the data of a resumed run stays as it is: it is the evidence of what the run
+    was trained with.
+    """
+    from anatosegnet.changes import KEY
     from anatosegnet.data.duplicates import write_pairs
+    from anatosegnet.data.recorded_split import write_split
 
     assert data.split is not None
     assert data.leakage is not None
     about: dict[str, Any] = {"state": "running"}
     if config.resume is None:
-        data.split.write(run.split_path, data.cases.values(), data.digests)
+        write_split(run.split_path, data.split, data.cases.values(), data.digests, data.twins)
         if data.pairs:
             write_pairs(run.duplicates_path, data.pairs)
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -166,13 +175,17 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule") -> None:
             command[3:] = [*given, f"run_dir={run.directory}", *alone]
         shown = without_password(shlex.join(command))
         about |= {"command": shown, "overrides": overrides, **environment()}
-    process = {**this_process(), "began": time.time()}
-    known = {
-        "split_fingerprint": data.split.fingerprint,
-        "data_fingerprint": data.fingerprint,
-        "leakage": data.leakage.text,
-    }
-    run.update_summary({**about, **process, **known})
+        about |= {
+            "split_description": data.split.description,
+            "split_fingerprint": data.split.fingerprint,
+            "data_fingerprint": data.fingerprint,
+            "leakage": data.leakage.text,
+        }
+    elif not str(then := run.summary.get("leakage", "unknown")).endswith(data.leakage.text):
+        about["leakage"] = f"{then}; when resumed: {data.leakage.text}"
+    if changes:
+        about[KEY] = changes.summary
+    run.update_summary({**about, **this_process(), "began": time.time()})
     if config.resume is None:
         run.write_config(config)  # last: a directory with a config can be resumed
 
@@ -189,15 +202,18 @@ def test(
     Returns:
         Entries of ``summary.json``, and the scores of each image (N,) by name.
     """
+    from anatosegnet.changes import Changes
+
     trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
     assert data.split is not None
     assert data.leakage is not None
-    scores = module.scores(module.test_counts)
+    scores, summary = module.scores(module.test_counts), run.summary
     height, width = data.image_size
     conditions = {
         "data": f"{data.name}, {len(scores['iou'])} test images",
         "split": f"{data.split.description}; fingerprint {data.split.fingerprint}",
-        "leakage": data.leakage.text,
+        **Changes.recorded(run).condition,
+        "leakage": summary.get("leakage", data.leakage.text),
         "selection": chosen,
         "aggregation": f"per image at {height}×{width} px (the network's size), mean over images",
     }

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from anatosegnet.checkpoints import best_weights, infinite, shape
 from anatosegnet.console import some
 from anatosegnet.data.checksum import sha256
-from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.errors import UserError
+from anatosegnet.leakage import trained_pixels
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def seen_before(run: Run, data: "SegmentationDataModule") -> tuple[str, ...]:
         visited.add(origin)
         run = Run(origin)
         if run.split_path.is_file():
-            rows = RecordedSplit(run.split_path).rows()
-            known |= {row["pixels"] for row in rows if row["part"] != "test" and row.get("pixels")}
+            known |= trained_pixels(run)
         origin = run.summary.get("init_from", {}).get("run")
-    return tuple(name for name in data.split.test if data.digests.get(name) in known)
+    return tuple(
+        name
+        for name in data.split.test
+        if name in data.digests and data.digests[name].pixels in known
+    )

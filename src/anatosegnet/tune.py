@@ -1,7 +1,7 @@
 """``python -m anatosegnet.tune search=default``: the best settings, found with Optuna.
 
 Each trial is a ``train`` process of its own; the validation IoU of its epochs is what is searched
-by. The test cases are never looked at.
+by. A split that validates on its test cases is refused.
 """
 
 import re
@@ -49,6 +49,8 @@ from anatosegnet.tuning.trial import Training, TrialFailed, val_iou
 
 if TYPE_CHECKING:
     import optuna
+
+    from anatosegnet.data.split import Split
 
 TRAIN = [sys.executable, "-m", "anatosegnet.train"]
 GIVE_UP = 5  # failures without a single score: it is not the searched settings
@@ -162,14 +164,22 @@ def interrupt(number: int, _: Any) -> None:
 
 
 def refuse_tuning_on_test(training: DictConfig) -> None:
-    """UserError if the split validates on its test cases."""
-    split = training.split
-    if str(split._target_).endswith("ReleasedSplit") or (
-        split.get("val") is not None and split.get("val") == split.get("test")
-    ):
+    """UserError if the split of the data that are there validates on its test cases."""
+    from anatosegnet.build import build_data
+    from anatosegnet.data.groups import with_groups
+
+    data = build_data(training)
+    # copies are looked for by the trials: they move cases between parts, never into two
+    require_separate(data.splitter(with_groups(data.prepare_cases().values(), {})))
+
+
+def require_separate(split: "Split") -> None:
+    """UserError if a case both validates and tests."""
+    if shared := set(split.val) & set(split.test):
         raise UserError(
-            "this split validates on its test cases, so the search would fit them; "
-            "take another, such as split=holdout"
+            f"{len(shared)} of the {len(split.test)} test cases also validate "
+            f"({split.description}), so the search would fit them; take another split, such as "
+            "split=holdout"
         )
 
 
@@ -223,6 +233,8 @@ class Worker:
         """Train with the settings of one trial; returns the best validation IoU."""
         import optuna
 
+        from anatosegnet.leakage import recorded_split
+
         for key, value in this_process().items():
             trial.set_user_attr(key, value)
         self.lock.release()
@@ -240,6 +252,8 @@ class Worker:
         started = time.monotonic()
         with Training(command, run.metrics_path, run.directory.with_suffix(".log")) as training:
             for epoch, score in training.epochs():
+                if run.split_path.is_file():  # a searched setting may have chosen another split
+                    require_separate(recorded_split(run).read())
                 trial.report(score, epoch)
                 last = 0 < self.epochs <= epoch + 1
                 if not last and trial.should_prune():

@@ -31,7 +31,7 @@ from anatosegnet.data.records import (
     too_large,
 )
 
-FORMAT = 1
+FORMAT = 2
 MINUTE = 60.0
 
 

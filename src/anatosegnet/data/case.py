@@ -61,6 +61,7 @@ class Case:
             sides of a split. Empty: the case stands alone.
         fold: The dataset's own fold, counted from 0, where it has such.
         details: What else the dataset tells, by name, such as ``birads`` and ``device``.
+        patient: The ``group`` that the dataset itself told, once near-duplicates joined it.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Case:
     group: str = ""
     fold: int | None = None
     details: Mapping[str, str] = field(default_factory=dict, hash=False)
+    patient: str = ""
 
 
 def count_labels(cases: Iterable[Case]) -> str:

@@ -17,11 +17,18 @@ from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
 from anatosegnet.data.case import Case, Problem, count_cases, read_case
 from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, loader, unpack
 from anatosegnet.data.download import Source
-from anatosegnet.data.duplicates import Pair, duplicate_groups, find_duplicates, natural_key
+from anatosegnet.data.duplicates import (
+    Digests,
+    Pair,
+    duplicate_groups,
+    find_duplicates,
+    natural_key,
+)
 from anatosegnet.data.exclude import leave_out
 from anatosegnet.data.files import LONGEST_NAME
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
 from anatosegnet.data.reading import Cache, CaseReader, content_of_files
+from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.records import Resized
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
 from anatosegnet.data.transforms import Normalization, two_sizes
@@ -120,7 +127,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.pairs: list[Pair] = []
         self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
         self.leakage: Leakage | None = None
-        self.digests: dict[str, str] = {}  # of the cases' pixels
+        self.digests: dict[str, Digests] = {}
         self._thumbnails: dict[str, np.ndarray] = {}
 
     @abstractmethod
@@ -188,7 +195,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         related = with_groups(cases, self.twins)
         grouped = with_groups(cases, {}) if self.duplicates == "keep" else related
         split = self.splitter(grouped)
-        if self.duplicates == "drop":
+        if self.duplicates == "drop" and not isinstance(self.splitter, RecordedSplit):
             split = without_copies(split, self.twins)
         empty = [part for part in ("train", "val", "test") if not getattr(split, part)]
         if empty:

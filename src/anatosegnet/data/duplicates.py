@@ -111,10 +111,10 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 def read_pairs(path: Path) -> list[Pair]:
     """Read what `write_pairs` wrote; raises UserError if it is no such list."""
     try:
-        _, rows = read_rows(path)
+        columns, rows = read_rows(path)
+        if missing := set(Pair._fields) - set(columns):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
         return [Pair(row["id_a"], row["id_b"], float(row["similarity"] or "nan")) for row in rows]
-    except KeyError as error:
-        raise UserError(f"{path} is no list of near-duplicates (no column {error})") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no list of near-duplicates ({reason(error)})") from error
 
@@ -127,11 +127,18 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     return small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
+class Digests(NamedTuple):
+    """`pixel_digest` of a case's image and of its merged mask, at their original size."""
+
+    pixels: str
+    mask: str
+
+
 def pixel_digest(image: np.ndarray) -> str:
     """16 hex digits that two images share only if size and pixels are the same.
 
     Args:
-        image: (H, W, 3) uint8; so the file format has no part in it.
+        image: (H, W, 3) or mask (H, W), uint8; so the file format has no part in it.
     """
     digest = hashlib.sha256(str(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)

@@ -20,7 +20,7 @@ def with_groups(cases: Iterable[Case], twins: Mapping[str, str]) -> list[Case]:
 
     Returns:
         The cases, ``group`` the smallest name of the connected component, or empty for a case
-        that stands alone.
+        that stands alone; ``patient`` what ``group`` was.
     """
     cases = list(cases)
     first: dict[str, str] = {}  # case that stands for a patient
@@ -28,7 +28,7 @@ def with_groups(cases: Iterable[Case], twins: Mapping[str, str]) -> list[Case]:
     names = {case.name for case in cases}
     links += [(name, twin) for name, twin in twins.items() if {name, twin} <= names]
     group = components((a, b) for a, b in links if a != b)
-    return [replace(case, group=group.get(case.name, "")) for case in cases]
+    return [replace(case, group=group.get(case.name, ""), patient=case.group) for case in cases]
 
 
 def without_copies(split: Split, twins: Mapping[str, str]) -> Split:

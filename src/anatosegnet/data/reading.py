@@ -18,7 +18,7 @@ from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.checksum import sha256
 from anatosegnet.data.dataset import FreshCases, Reader
-from anatosegnet.data.duplicates import pixel_digest, thumbnail
+from anatosegnet.data.duplicates import Digests, pixel_digest, thumbnail
 from anatosegnet.data.records import (
     CacheError,
     CaseWriter,
@@ -40,12 +40,12 @@ class ReadCases:
 
     Attributes:
         resized: Image (H, W, C) and mask (H, W), uint8; C is 1 where the channels are equal.
-        digests: `pixel_digest` of each image at its original size.
+        digests: Of each image and mask at their original size.
         thumbnails: `thumbnail` of each image.
     """
 
     resized: Mapping[str, Resized] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, Digests] = field(default_factory=dict)
     thumbnails: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -93,7 +93,7 @@ class CaseReader:
         kept: dict[str, Resized] = {}
         result = ReadCases(kept)
         for record in self._records(cases, problems):
-            result.digests[record.name] = record.digest
+            result.digests[record.name] = record.digests
             result.thumbnails[record.name] = record.thumbnail
             if keep == "memory":
                 kept[record.name] = record.image, record.mask
@@ -151,7 +151,7 @@ class CaseReader:
                 one_channel_if_grey(resize_image(image, self.size)),
                 resize_mask(mask, self.size),
                 thumbnail(image),
-                pixel_digest(image),
+                Digests(pixel_digest(image), pixel_digest(mask)),
             )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -18,6 +18,8 @@ from typing import IO
 
 import numpy as np
 
+from anatosegnet.data.duplicates import Digests
+
 try:
     import fcntl
 except ImportError:  # Windows: no folder is locked, and an open file cannot be removed anyway
@@ -41,14 +43,14 @@ class Record:
         image: (H, W, C) uint8 at the network's size; C is 1 where the three channels are equal.
         mask: (H, W) uint8 in {0, 1}.
         thumbnail: (E, E) uint8 of the original image.
-        digest: Hash of the original image's pixels.
+        digests: Of the original image's and mask's pixels.
     """
 
     name: str
     image: np.ndarray
     mask: np.ndarray
     thumbnail: np.ndarray
-    digest: str
+    digests: Digests
 
 
 class StoredCases(Mapping[str, Resized]):
@@ -109,10 +111,10 @@ class StoredCases(Mapping[str, Resized]):
         image = record[height * width :].reshape(height, width, channels)
         return image, record[: height * width].reshape(height, width)
 
-    def digests(self) -> dict[str, str]:
-        """Hash of the original image's pixels, by name."""
+    def digests(self) -> dict[str, Digests]:
+        """Hashes of the original image's and mask's pixels, by name."""
         index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-        return dict(zip(index["names"], index["digests"], strict=True))
+        return dict(zip(index["names"], map(Digests._make, index["digests"]), strict=True))
 
     def thumbnails(self) -> dict[str, np.ndarray]:
         """(E, E) uint8 of the original image, by name."""
@@ -147,7 +149,7 @@ class CaseWriter:
         self.limit_bytes = limit_bytes
         self.names: list[str] = []
         self.channels: list[int] = []
-        self.digests: list[str] = []
+        self.digests: list[Digests] = []
         self._edge = 0
         self._file = (temporary / "cases.bin").open("wb")
         self._thumbnails = (temporary / "thumbnails.bin").open("wb")
@@ -161,7 +163,7 @@ class CaseWriter:
             self._thumbnails.write(np.ascontiguousarray(record.thumbnail).data)
         self.names.append(record.name)
         self.channels.append(record.image.shape[2])
-        self.digests.append(record.digest)
+        self.digests.append(record.digests)
         self._edge = record.thumbnail.shape[0]
         if self._file.tell() > self.limit_bytes:
             raise CacheError(too_large(self.folder.parent, self._file.tell(), self.limit_bytes))

@@ -1,15 +1,15 @@
 """Splits: which cases train, which choose the epoch (val), which are tested."""
 
-import csv
 import hashlib
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.data.stratify import grouped_parts, shuffled
 from anatosegnet.errors import UserError, reason
@@ -42,24 +42,12 @@ class Split:
             return f"epoch chosen on {len(self.val)} cases, {len(shared)} of them test cases"
         return "epoch chosen on separate validation cases"
 
-    def write(
-        self, path: Path, cases: Iterable[Case], digests: Mapping[str, str] | None = None
-    ) -> None:
-        """Write ``id,class,part,group,pixels``; a case that validates and tests has two rows.
-
-        Args:
-            path: The file.
-            cases: All cases, with their groups.
-            digests: `pixel_digest` of the cases' images, by name; empty where it is not known.
-        """
-        known = {case.name: case for case in cases}
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "class", "part", "group", "pixels"])
-            for part in PARTS:
-                for name in getattr(self, part):
-                    case, digest = known[name], (digests or {}).get(name, "")
-                    writer.writerow([name, case.label, part, case.group, digest])
+    def among(self, names: Collection[str]) -> "Split":
+        """The same split of those names alone."""
+        train, val, test = (
+            tuple(name for name in getattr(self, part) if name in names) for part in PARTS
+        )
+        return Split(train, val, test, self.description)
 
 
 class Splitter(Protocol):
@@ -275,8 +263,3 @@ def _read_names(path: Path, known: dict[str, Case]) -> tuple[str, ...]:
 def _without_suffix(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from anatosegnet import opening
+from anatosegnet.data.recorded_split import RecordedSplit
+from anatosegnet.data.split import PARTS
 from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
@@ -134,12 +136,10 @@ def learning_curves(run: Run, least: int = 2) -> dict[str, list[tuple[float, flo
 
 def split_counts(run: Run) -> dict[str, int]:
     """Number of cases by part, from ``split.csv``; empty where there is none."""
-    counts: dict[str, int] = {}
-    if run.split_path.is_file():
-        for row in read_csv(run.split_path):
-            part = row.get("part") or ""
-            counts[part] = counts.get(part, 0) + 1
-    return counts
+    if not run.split_path.is_file():
+        return {}
+    split = RecordedSplit(run.split_path).read()
+    return {part: len(getattr(split, part)) for part in PARTS if getattr(split, part)}
 
 
 def label(name: str) -> str:

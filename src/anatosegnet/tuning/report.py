@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.console import say, say_table, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.rows import write_rows
-from anatosegnet.run import replacing
+from anatosegnet.run import Run, replacing
 from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
 from anatosegnet.tuning.study import count
 
@@ -70,9 +70,27 @@ def report(
     for remark in remarks:
         say(f"remark     {remark}")
     say(f"trials     {counts}")
-    say("selection  best val/iou of a trial's epochs; the test cases were not looked at")
+    run = Run(directory / "trials" / f"{best.number:04d}")
+    say(f"selection  best val/iou of a trial's epochs; {view_of_test(run)}")
     say(f"written    {directory / 'trials.csv'}, {', '.join(pictures)}")
     say(f"test it    {train_command(directory)}")
+
+
+def view_of_test(run: Run) -> str:
+    """Whether the search could fit the test cases, from the split that a trial recorded."""
+    from anatosegnet.leakage import recorded_leakage, recorded_split
+
+    if not run.split_path.is_file():
+        return f"whether test cases were looked at is unknown: {run.split_path} is not there"
+    split, crossing = recorded_split(run).read(), recorded_leakage(run).chosen
+    if shared := set(split.val) & set(split.test):
+        return f"warning: {len(shared)} of {len(split.test)} test cases were validated on"
+    if crossing:
+        return (
+            f"warning: {len(crossing)} of {len(split.test)} test images have a near-duplicate or "
+            "another image of their patient in validation, so the search may have fitted them"
+        )
+    return "the test cases were not looked at"
 
 
 def print_table(
