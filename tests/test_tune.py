@@ -21,9 +21,15 @@ from optuna.trial import TrialState
 
 from anatosegnet import tune as tune_module
 from anatosegnet.config import config_directory
+from anatosegnet.data.case import Case
+from anatosegnet.data.duplicates import Pair, write_pairs
+from anatosegnet.data.recorded_split import write_split
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.process import is_alive, this_process
+from anatosegnet.run import Run
 from anatosegnet.tuning import trial as trial_module
+from anatosegnet.tuning.report import view_of_test
 from anatosegnet.tuning.study import count, open_storage
 from tests.running import heed_ctrl_c, wait_for
 
@@ -39,6 +45,8 @@ assert given["test"] == "false"
 run = Path(given["run_dir"])
 run.mkdir(parents=True)  # it must be new
 (run / "overrides").write_text(" ".join(sys.argv[1:]))
+if "SPLIT" in os.environ:
+    (run / "split.csv").write_text(os.environ["SPLIT"])
 (run / "checkpoints").mkdir()
 (run / "checkpoints" / "best.ckpt").touch()
 if run.name in os.environ.get("FAILING", "").split(","):
@@ -230,7 +238,7 @@ def test_mistakes_are_one_line(trainer: Path, monkeypatch: pytest.MonkeyPatch) -
         (["+search.space.optimizer.lrr={low:1,high:2}"], "did you mean optimizer.lr"),
         (["+search.space.run_dir={choices:[a]}"], "the study decides it"),
         (["+search.space.scheduler={choices:[cosine,cosin]}"], "scheduler=cosin: there is no"),
-        (["split=released"], "validates on its test cases"),
+        (["split=released"], r"test cases also validate \(released.*split=holdout"),
         (["search.trials=0"], "give a number above 0"),
         (["search.storage=nosuch://host/db"], "search.storage=nosuch"),
     ]
@@ -247,10 +255,53 @@ def test_mistakes_are_one_line(trainer: Path, monkeypatch: pytest.MonkeyPatch) -
         search()
 
 
+@pytest.mark.parametrize("benchmark", [True, False])
+def test_no_search_on_test_cases(trainer: Path, benchmark: bool) -> None:
+    """Breaks if a split is judged by its name, and lists that share cases are searched on."""
+    lists = {"busi_train1": range(10), "busi_val1": range(10, 16), "other": range(15, 20)}
+    for name, numbers in lists.items():
+        Path(f"{name}.txt").write_text("".join(f"phantom_{n:04d}\n" for n in numbers))
+    given = ["split=benchmark", "split.directory=."]
+    if not benchmark:
+        files = {"train": "busi_train1", "val": "busi_val1", "test": "other"}
+        given = ["split=files", *(f"split.{part}={name}.txt" for part, name in files.items())]
+    said = "6 of the 6" if benchmark else "1 of the 5"
+    with pytest.raises(UserError, match=f"{said} test cases also validate .*take another split"):
+        search("data.count=20", *given)
+    assert not Path("study").exists()
+
+
+def test_a_searched_split_is_looked_at(trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a search may try a split that validates on its test cases."""
+    monkeypatch.setenv("SPLIT", "id,part\na,train\nb,val\nc,test\nb,test\n")
+    with pytest.raises(UserError, match="1 of the 2 test cases also validate"):
+        search("+search.space.split={choices:[holdout,released]}", "search.trials=3")
+    assert not list(Path("study").glob("*.csv"))
+
+
+def test_what_a_search_saw_of_the_test_cases(tmp_path: Path) -> None:
+    """Breaks if the report claims what is not so, or what nobody knows."""
+    run = Run(tmp_path)
+    assert "unknown" in view_of_test(run)
+    for parts, said in (
+        ((("a",), ("b",), ("c", "d")), "the test cases were not looked at"),
+        ((("a",), ("b", "c"), ("c", "d")), "warning: 1 of 2 test cases were validated on"),
+    ):
+        write_split(run.split_path, Split(*parts, ""), map(Case, "abcd"))
+        assert view_of_test(run) == said
+    write_split(run.split_path, Split(("a",), ("b",), ("c", "d"), ""), map(Case, "abcd"))
+    write_pairs(
+        run.duplicates_path, [Pair("a", "d", 0.98)]
+    )  # not with validation
+    assert view_of_test(run) == "the test cases were not looked at"
+    write_pairs(run.duplicates_path, [Pair("b", "d", 0.98)])
+    assert view_of_test(run).startswith("warning: 1 of 2 test images have a near-duplicate")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [("sweep=seeds", "does not go with -m"),
-     ("run_dir=x", "search.directory=DIR"), ("test=true", "never looks at the test cases")],
+     ("run_dir=x", "search.directory=DIR"), ("test=true", "never scores the test cases")],
 )  # fmt: skip
 def test_what_the_study_decides_cannot_be_given(override: str, expected: str) -> None:
     """Breaks if a sweep of studies, or an override that trials need for themselves, is let in."""
@@ -278,7 +329,9 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
         assert is_alive({**me, "pid_started": 1}) is False
 
 
-def test_trials_are_trained_by_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_trained_by_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Breaks if train does not take a trial's overrides, or the best experiment does not train."""
     monkeypatch.chdir(tmp_path)
     tiny = ("model.encoder=mobilenetv3_small_050", "model.pretrained=false", "data.count=20",
@@ -291,6 +344,7 @@ def test_trials_are_trained_by_train(tmp_path: Path, monkeypatch: pytest.MonkeyP
     summary = json.loads(Path("study/trials/0000/summary.json").read_text())
     assert summary["val/iou"] == pytest.approx(study.best_value, abs=1e-5)
     assert "test/iou" not in summary
+    assert "epochs; the test cases were not looked at" in capsys.readouterr().out
     command = [sys.executable, "-m", "anatosegnet.train", "--config-dir", "study"]
     result = subprocess.run(
         [*command, "experiment=best", "--cfg", "job"], capture_output=True, text=True

@@ -58,7 +58,7 @@ DECIDED = {
     "run_dir": "give the study's directory instead: search.directory=DIR",
     "resume": "the same command again goes on with a study",
     "from_run": "give the settings themselves",
-    "test": "tuning never looks at the test cases; train with the best settings to test them",
+    "test": "tuning never scores the test cases; train with the best settings to test them",
 }
 
 
