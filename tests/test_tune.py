@@ -290,9 +290,7 @@ def test_what_a_search_saw_of_the_test_cases(tmp_path: Path) -> None:
         write_split(run.split_path, Split(*parts, ""), map(Case, "abcd"))
         assert view_of_test(run) == said
     write_split(run.split_path, Split(("a",), ("b",), ("c", "d"), ""), map(Case, "abcd"))
-    write_pairs(
-        run.duplicates_path, [Pair("a", "d", 0.98)]
-    )  # not with validation
+    write_pairs(run.duplicates_path, [Pair("a", "d", 0.98)])  # not with validation
     assert view_of_test(run) == "the test cases were not looked at"
     write_pairs(run.duplicates_path, [Pair("b", "d", 0.98)])
     assert view_of_test(run).startswith("warning: 1 of 2 test images have a near-duplicate")
