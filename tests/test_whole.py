@@ -177,13 +177,18 @@ def test_damaged_tiffs_say_nothing_of_their_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Breaks if a library's words stand on stderr beside the line about the file."""
-    for what, data in TIFFS.items():
+    for what in (
+        "tiff_lzw, grey",
+        "tiff_adobe_deflate, colour",
+        "OpenCV 5, 16 bits",
+        "OpenCV 8, grey",
+    ):
+        data = TIFFS[what]
         start, length = next(pieces(data))
-        middle = start + length // 2
-        (tmp_path / "a.tif").write_bytes(data[:middle] + bytes(99) + data[middle + 99 :])
-        if not what.startswith(("OpenCV 1,", "tiles", "OpenCV 32773", "packbits")):
-            with pytest.raises(CaseError):
-                read_image(tmp_path / "a.tif")
+        cut, end = start + length // 2, start + length
+        (tmp_path / "a.tif").write_bytes(data[:cut] + bytes(end - cut) + data[end:])
+        with pytest.raises(CaseError):
+            read_image(tmp_path / "a.tif")
     assert capfd.readouterr() == ("", "")
 
 
