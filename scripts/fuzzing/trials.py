@@ -1,0 +1,70 @@
+"""A trial: what is prepared, what is run on it, and what came of it in a few words."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzzing.attempts import SECRET, attempt, last_lines
+from fuzzing.ground import Sandbox
+
+Edit = Callable[[Sandbox], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a trial.
+
+    Attributes:
+        name: Of the trial.
+        words: ``tried``, and those that apply of accepted, refused, executed, outside, secret,
+            left, hang, traceback.
+        text: The line to show of it.
+        seconds: It took so long.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A verb, in a sandbox in which something was prepared.
+
+    Attributes:
+        name: What was prepared, and the verb.
+        arguments: The verb and its arguments, from the working directory of a sandbox.
+        prepare: Makes the sandbox hostile.
+        clean: Where the verb is refused, the working directory must stay empty.
+    """
+
+    name: str
+    arguments: list[str]
+    prepare: Edit
+    clean: bool = False
+    count = 1
+
+    def run(self, ground: Path, seconds: float) -> Iterator[Result]:
+        """Try it once.
+
+        Args:
+            ground: From `make_ground`.
+            seconds: After which it counts as a hang.
+        """
+        box = Sandbox(ground)
+        try:
+            self.prepare(box)
+            before = box.listing()
+            outcome = attempt(self.arguments, box.work, box.limits(seconds))
+            harm = [*outcome.harm, *box.harm()]
+            if SECRET in outcome.text:
+                harm.append("secret: of the environment, printed")
+            harm += box.tells(SECRET.encode())
+            if self.clean and outcome.verdict == "refused" and box.listing() != before:
+                harm.append(f"left: {sorted(box.listing() - before)[:5]}")
+        finally:
+            box.remove()
+        words = {"tried", outcome.verdict, *(line.partition(":")[0] for line in harm)}
+        text = " | ".join([*harm, last_lines(outcome.text)])[:800]
+        yield Result(self.name, tuple(sorted(words)), text, outcome.seconds)
