@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from fuzzing.attempts import is_one, limit_memory
@@ -436,6 +437,7 @@ def judge(
     kind: Kind, path: Path, box: Sandbox, whole: bytes, reference: Any, seed: int
 ) -> tuple[list[str], str, float]:
     """Damage a file, read it, and say what came of it: words, a line, seconds."""
+    from anatosegnet.config import one_line
     from anatosegnet.data.case import CaseError
     from anatosegnet.errors import UserError
 
@@ -449,8 +451,9 @@ def judge(
         found = kind.read(path, box)
         if isinstance(found, np.ndarray) and not np.array_equal(found, reference):
             words.append("half" if mutate in (cut, cut_and_closed) else "unseen")
-    except (UserError, CaseError) as error:
-        words, text = ["refused"], str(error)
+    except (UserError, CaseError, OmegaConfBaseException) as error:
+        known = isinstance(error, UserError | CaseError)
+        words, text = ["refused"], str(error) if known else one_line(error)  # as the verb does
         if "Traceback" in text or len(text) > 20_000 or not is_one(text.splitlines()):
             words = ["traceback"]
     except BaseException as error:

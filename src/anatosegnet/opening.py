@@ -52,8 +52,12 @@ def read_bytes(path: str | Path, most: int = LARGEST) -> bytes:
         OSError: As `open_file`, or the file is larger than ``most``.
     """
     with open_file(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        size = os.fstat(file.fileno()).st_size  # read(n) takes n bytes at once, there or not
+        data = file.read(size + 1) if size <= most else b""
+        while size <= most and len(data) > size:  # it grows, or is one of /proc, which say 0
+            size = len(data)
+            data += file.read(2**20)
+    if size > most:
         raise OSError(errno.EFBIG, f"it has more than {most / 1e6:.0f} MB", str(path))
     return data
 
