@@ -51,7 +51,7 @@ def fill(value: int, count: int = 3) -> Callable[[CaseWriter], bool]:
         for number in range(count):
             image, mask = np.full((*SIZE, 1), value, np.uint8), np.zeros(SIZE, np.uint8)
             small = np.full((8, 8), number, np.uint8)
-            writer.add(Record(f"case {number}", image, mask, small, digests(number)))
+            writer.add(Record(f"case {number}", image, mask, small, digests(number), 0.1))
         return True
 
     return write
@@ -205,6 +205,70 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert len(folders(tmp_path)) == 1
 
 
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "zeroed": lambda content: bytes(len(content)),
+    "overwritten in part": lambda content: content[:-900] + bytes(900),
+    "a bit flipped": lambda content: content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
+    "cut": lambda content: content[: len(content) // 2],
+}
+
+
+@pytest.mark.parametrize("file", ["cases.bin", "thumbnails.bin", "index.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_nothing_damaged_is_trained_on(
+    folder_data: Path, tmp_path: Path, damage: str, file: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if a cache that was overwritten gives other pixels, or other near-duplicates."""
+    good = folder(folder_data, tmp_path, cache="memory")
+    for data in (folder(folder_data, tmp_path / "cache") for _ in range(2)):
+        assert data.pairs == good.pairs
+    del data
+    path = folders(tmp_path / "cache")[0] / file
+    times = path.stat()
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for start in range(2):
+        data = folder(folder_data, tmp_path / "cache")
+        assert data.digests == good.digests
+        assert data.pairs == good.pairs
+        assert data.shares == good.shares
+        for name, expected in good.resized.items():
+            for ours, theirs in zip(data.resized[name], expected, strict=True):
+                assert (ours == theirs).all()
+        lines = capfd.readouterr().err.splitlines()
+        noticed = file == "cases.bin" and damage != "cut" and start == 0
+        assert len(lines) == noticed
+        if noticed:
+            assert "is damaged" in lines[0]
+            assert "the next start writes it anew" in lines[0]
+
+
+def test_a_file_cut_while_it_is_read_ends_nothing(
+    folder_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if a file that shrinks under a running training kills it, or says it twice."""
+    data = folder(folder_data, tmp_path / "cache")
+    expected = {name: (image.copy(), mask.copy()) for name, (image, mask) in data.resized.items()}
+    os.truncate(folders(tmp_path / "cache")[0] / "cases.bin", 100)
+    for resized in (data.resized, data.resized):
+        for name, parts in expected.items():
+            for ours, theirs in zip(resized[name], parts, strict=True):
+                assert (ours == theirs).all()
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_a_copy_in_another_process_reads_damaged_cases_too(
+    folder_data: Path, tmp_path: Path
+) -> None:
+    """Breaks if a spawned worker cannot read a damaged case from its files."""
+    data = folder(folder_data, tmp_path / "cache")
+    expected = data.resized["benign_1"][0].copy()
+    path = folders(tmp_path / "cache")[0] / "cases.bin"
+    path.write_bytes(bytes(path.stat().st_size))
+    copy = pickle.loads(pickle.dumps(data.resized))
+    assert (copy["benign_1"][0] == expected).all()
+
+
 def build_and_report(directory: Path, barrier: Any, answers: Any) -> None:
     """In a process of its own: what the cache holds, and whether this process wrote it."""
     wrote = []
@@ -353,7 +417,7 @@ def test_reading_every_case_takes_no_memory(tmp_path: Path) -> None:
     def write(writer: CaseWriter) -> bool:
         for number in range(400):
             ones = np.ones((256, 256), np.uint8)
-            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], digests(0)))
+            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], digests(0), 1.0))
         return True
 
     def resident() -> int:

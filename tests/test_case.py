@@ -139,6 +139,76 @@ def test_anti_aliased_transparency_keeps_the_area(tmp_path: Path) -> None:
     assert area == pytest.approx(disc.sum() / 255, rel=0.02)
 
 
+def painted(*values: float, dtype: type = np.uint8) -> np.ndarray:
+    """A disc of the first value, a smaller one of the second, and so on, on 0."""
+    pixels = np.zeros((90, 110), np.float64)
+    for number, value in enumerate(values):
+        cv2.circle(pixels, (50, 45), 40 - 10 * number, value, -1)
+    return pixels.astype(dtype)
+
+
+def rimmed(lesion: float, rim: float) -> np.ndarray:
+    """A disc with a border of one pixel that means "ignore"."""
+    pixels = painted(lesion)
+    cv2.circle(pixels, (50, 45), 40, rim, 1)
+    return pixels
+
+
+ODD_MASKS = {
+    "VOC": (rimmed(1, 255), "0, 1, 255"),
+    "VOC's colours": (rimmed(128, 224), "0, 128, 224"),
+    "three levels": (painted(100, 255), "0, 100, 255"),
+    "four levels": (painted(85, 170, 255), "0, 85, 170, 255"),
+    "labels and ignore": (painted(1, 2, 255), "0, 1, 2, 255"),
+    "nowhere dark": (painted(60) + 100, "100, 160"),
+    "deep": (painted(1, 65535, dtype=np.uint16), "0, 1, 65535"),
+    "deep levels": (painted(20000, 65535, dtype=np.uint16), "0, 20000, 65535"),
+    "floats": (painted(0.3, 1, dtype=np.float32), "0, 0.3, 1"),
+    "colours of three kinds": (
+        np.dstack([painted(0, 255), painted(90, 0), painted(0, 0)]), "0, 90, 255"),
+    "transparency": (
+        np.dstack([np.full((90, 110, 3), 255, np.uint8), painted(100, 255)]), "transparency"),
+    "45 labels": (
+        np.repeat(np.repeat(np.arange(45, dtype=np.uint8).reshape(5, 9), 20, 0), 20, 1), "and "),
+    "a photograph": (
+        np.clip(np.random.default_rng(0).normal(120, 40, (90, 110)), 0, 255).astype(np.uint8),
+        "as in a photograph"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD_MASKS)
+def test_masks_of_other_values_are_named(tmp_path: Path, what: str) -> None:
+    """Breaks if a mask of several values loses the lesion, or keeps what is none, in silence."""
+    pixels, values = ODD_MASKS[what]
+    path = write_png(tmp_path / ("a.tiff" if pixels.dtype == np.float32 else "a.png"), pixels)
+    with pytest.raises(CaseError, match="a mask has two values, or labels below 32") as caught:
+        read_mask(path)
+    assert values in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("quality", [1, 10, 30, 60, 90, 95, 98, 99, 100])
+@pytest.mark.parametrize("sigma", [0, 1, 4])
+def test_smooth_and_compressed_masks_are_masks(tmp_path: Path, quality: int, sigma: float) -> None:
+    """Breaks if slopes, or what JPEG does around a border, are taken for other values."""
+    disc = painted(255)
+    soft = cv2.GaussianBlur(disc, (0, 0), sigma) if sigma else disc
+    encoded = cv2.imencode(".jpg", soft, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    (tmp_path / "a.jpg").write_bytes(encoded.tobytes())
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    kinds = [tmp_path / "a.jpg", write_png(tmp_path / "a.png", pixels)]
+    for factor in (0.7, 2, 3.3):
+        for way in (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA):
+            other = cv2.resize(soft, None, fx=factor, fy=factor, interpolation=way)
+            kinds.append(write_png(tmp_path / f"{factor}_{way}.png", other))
+            deep = other.astype(np.uint16) * 257
+            kinds.append(write_png(tmp_path / f"{factor}_{way}_deep.png", deep))
+    for path in kinds:
+        mask = read_mask(path)
+        scale = mask.shape[0] / disc.shape[0]
+        assert mask.sum() / scale**2 == pytest.approx(np.count_nonzero(disc), rel=0.06)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".bmp", ".png"])
 def test_masks_in_every_format(tmp_path: Path, suffix: str) -> None:
     """Breaks if what JPEG does to a border leaves specks, or a format is not read."""

@@ -22,6 +22,7 @@ import numpy as np
 import PIL
 
 from anatosegnet.data.records import (
+    DAMAGED,
     WORKING,
     CacheError,
     CaseWriter,
@@ -31,7 +32,7 @@ from anatosegnet.data.records import (
     too_large,
 )
 
-FORMAT = 2
+FORMAT = 3
 MINUTE = 60.0
 
 
@@ -73,11 +74,14 @@ class CaseCache:
         self.limit_bytes = int(limit_gb * 1e9)
 
     def open(self, dataset: str, key: str) -> StoredCases | None:
-        """The cases of this key, if they are there."""
+        """The cases of this key, if they are there and not known to be damaged."""
+        folder = self._folder(dataset, key)
         try:
-            return StoredCases(self._folder(dataset, key))
+            stored = StoredCases(folder)
+            stored.thumbnails()  # looks at their checksum
         except CacheError:
             return None
+        return None if (folder / DAMAGED).exists() else stored
 
     def open_or_write(
         self,

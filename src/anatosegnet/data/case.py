@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from anatosegnet import opening
+from anatosegnet.data.mask_values import LABELS, describe, odd_values
 from anatosegnet.data.orientation import orientation_of, upright
 from anatosegnet.data.tiff import TIFF_SIGNATURES, Tiff, without_orientation
 from anatosegnet.data.whole import Damaged, check_whole
@@ -148,24 +149,34 @@ def read_mask(path: Path) -> np.ndarray:
     """Read any supported mask as {0, 1}.
 
     Colours count by their brightest channel; pixels less than half opaque are background. Files
-    whose values stay under 32 are label maps: everything above 0 is lesion. Others are cut at
-    half their brightest value, which puts the border of an anti-aliased mask where it was drawn.
+    whose values stay under 32 are label maps: everything above 0 is lesion. Others must have two
+    values, and are cut at half the brighter one, which puts the border of an anti-aliased mask
+    where it was drawn.
 
     Returns:
         (H, W) uint8 in {0, 1}.
 
     Raises:
-        CaseError: The file is missing, empty, damaged, or of an unknown kind.
+        CaseError: The file is missing, empty, damaged, of an unknown kind, or has other values.
     """
     pixels = _decode(path)
     if pixels.ndim == 3:
         colours, opacity = pixels[..., :3].max(axis=2), pixels[..., 3:]
+        if opacity.any() and (fault := odd_values(opacity[..., 0])):
+            raise CaseError(f"{path}: in its transparency, {fault}")
         opaque = opacity[..., 0] >= max(opacity.max() / 2, 1) if opacity.size else True
         pixels = np.where(opaque, colours, 0)
     brightest = pixels.max()
-    if brightest < 32 and not np.issubdtype(pixels.dtype, np.floating):
+    if brightest < LABELS and not np.issubdtype(pixels.dtype, np.floating):
         return (pixels > 0).astype(np.uint8)
+    if fault := odd_values(pixels):
+        raise CaseError(f"{path}: {fault}")
     return (pixels >= max(brightest / 2, np.finfo(np.float32).tiny)).astype(np.uint8)
+
+
+def mask_values(path: Path) -> str:
+    """The values of a mask file, as `describe` says them; raises CaseError as `read_mask`."""
+    return describe(_decode(path))
 
 
 def file_mode(path: Path) -> str:

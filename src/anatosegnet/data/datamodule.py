@@ -128,6 +128,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.twins: dict[str, str] = {}  # group of each case that has a near-duplicate
         self.leakage: Leakage | None = None
         self.digests: dict[str, Digests] = {}
+        self.shares: dict[str, float] = {}  # of each case's image that is lesion
         self._thumbnails: dict[str, np.ndarray] = {}
 
     @abstractmethod
@@ -233,7 +234,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         )
         result, problems = reader.read_all(cases)
         self.resized, self.digests = result.resized, result.digests
-        self._thumbnails = result.thumbnails
+        self.shares, self._thumbnails = result.shares, result.thumbnails
         return problems
 
     def _report(self, problems: list[str]) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from anatosegnet.console import warn
 from anatosegnet.data import case as case_module
-from anatosegnet.data import orientation, tiff, whole
+from anatosegnet.data import mask_values, orientation, tiff, whole
 from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.checksum import sha256
@@ -42,11 +42,13 @@ class ReadCases:
         resized: Image (H, W, C) and mask (H, W), uint8; C is 1 where the channels are equal.
         digests: Of each image and mask at their original size.
         thumbnails: `thumbnail` of each image.
+        shares: Of each original image that is lesion, 0 to 1.
     """
 
     resized: Mapping[str, Resized] = field(default_factory=dict)
     digests: dict[str, Digests] = field(default_factory=dict)
     thumbnails: dict[str, np.ndarray] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 class CaseReader:
@@ -95,10 +97,11 @@ class CaseReader:
         for record in self._records(cases, problems):
             result.digests[record.name] = record.digests
             result.thumbnails[record.name] = record.thumbnail
+            result.shares[record.name] = record.share
             if keep == "memory":
                 kept[record.name] = record.image, record.mask
         if keep == "off":
-            result.resized = FreshCases({case.name: case for case in cases}, self.read, self.size)
+            result.resized = self._fresh(cases)
         return result, problems
 
     def _read_through_cache(
@@ -108,7 +111,7 @@ class CaseReader:
         functions = (resize_image, resize_mask, pixel_digest, thumbnail)
         reader = inspect.getmodule(self.read) or sys.modules[self.read.__module__]
         key = hash_of(
-            hash_of_code(case_module, orientation, tiff, whole, reader, *functions),
+            hash_of_code(case_module, mask_values, orientation, tiff, whole, reader, *functions),
             *self.size,
             *contents,
             *contents.values(),
@@ -127,7 +130,11 @@ class CaseReader:
         stored = self.store.open_or_write(self.dataset, key, self.size, len(cases), write)
         if stored is None:
             return ReadCases(), problems
-        return ReadCases(stored, stored.digests(), stored.thumbnails()), []
+        stored.fallback = self._fresh(cases)
+        return ReadCases(stored, stored.digests(), stored.thumbnails(), stored.shares()), []
+
+    def _fresh(self, cases: list[Case]) -> FreshCases:
+        return FreshCases({case.name: case for case in cases}, self.read, self.size)
 
     def _contents(self, cases: list[Case]) -> dict[str, str]:
         """``content_of`` by name; empty if a file cannot be read."""
@@ -152,6 +159,7 @@ class CaseReader:
                 resize_mask(mask, self.size),
                 thumbnail(image),
                 Digests(pixel_digest(image), pixel_digest(mask)),
+                round(float(mask.mean()), 6),
             )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
