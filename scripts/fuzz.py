@@ -10,6 +10,11 @@ Kinds: ``configs`` (runs whose config executes or writes elsewhere, with every v
 process of its own on a copy of a small run and its data, with limits of time and memory, and
 ends well if it succeeds or is refused in one line, starts nothing, and writes nothing elsewhere.
 Exit status 1 if one does not. Linux only.
+
+Columns: ``unseen``: accepted, though the pixels are others; ``executed``: a program, a connection
+or foreign code was started; ``outside``: something was written where the opener did not say;
+``secret``: of the environment, printed or written; ``left``: by what was refused; ``half``: of a
+picture taken for all of it; ``traceback``: or any other end but success and one line.
 """
 
 import argparse
@@ -28,10 +33,10 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = (
-    "possible", "tried", "accepted", "refused", "executed", "outside", "secret", "left", "hang",
-    "traceback",
+    "possible", "tried", "accepted", "unseen", "refused", "executed", "outside", "secret", "left",
+    "half", "hang", "traceback",
 )  # fmt: skip
-BAD = COLUMNS[4:]
+BAD = COLUMNS[5:]
 SECONDS = 30  # of a verb, on a busy machine, before it counts as a hang
 
 

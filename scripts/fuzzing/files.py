@@ -480,14 +480,14 @@ def damage(path: str, seed: int, mutations: tuple[Mutate, ...]) -> Callable[[San
 
 
 DAMAGED_RUNS: dict[str, tuple[str, tuple[Mutate, ...], tuple[str, ...], int]] = {
-    "last.ckpt": ("run/checkpoints/last.ckpt", BYTES, ("resume",), 60),
-    "best.ckpt": ("run/checkpoints/best.ckpt", BYTES, ("init_from", "evaluate"), 20),
-    "config.yaml": ("run/config.yaml", (change_yaml,), ("resume", "from_run", "evaluate"), 100),
+    "last.ckpt": ("run/checkpoints/last.ckpt", BYTES, ("resume",), 40),
+    "best.ckpt": ("run/checkpoints/best.ckpt", BYTES, ("init_from", "evaluate"), 10),
+    "config.yaml": ("run/config.yaml", (change_yaml,), ("resume", "from_run", "evaluate"), 40),
     "summary.json": ("run/summary.json", (change_json,),
-                     ("resume", "from_run seed=", "evaluate", "compare", "runs"), 30),
-    "split.csv": ("run/split.csv", TABLE, ("resume", "evaluate", "from_run", "init_from"), 20),
-    "metrics.csv": ("run/metrics.csv", TABLE, ("resume", "runs"), 20),
-    "scores.csv": ("run/evaluation/folder/scores.csv", TABLE, ("compare",), 20),
+                     ("resume", "from_run seed=", "evaluate", "compare", "runs"), 12),
+    "split.csv": ("run/split.csv", TABLE, ("resume", "evaluate", "from_run", "init_from"), 10),
+    "metrics.csv": ("run/metrics.csv", TABLE, ("resume", "runs"), 10),
+    "scores.csv": ("run/evaluation/folder/scores.csv", TABLE, ("compare",), 10),
 }  # fmt: skip
 
 
