@@ -107,6 +107,12 @@ def recorded(folder: Path, text: str) -> Path:
         ("- 1\n", "is no config"),
         ("", "is no config"),
         ("a: [\n", "cannot be read"),
+        ("name: a\nname: b\n", "duplicate key"),
+        ("data: 3\n", "data is '3'"),
+        ("data: {root: {_target_: os.getcwd}}\n", "data.root is"),
+        ("split: null\n", "split is 'None'"),
+        ("callbacks: [a]\n", "callbacks is"),
+        ("callbacks: {best: x}\n", "callbacks.best is 'x'"),
     ],
 )
 def test_a_config_that_was_not_written_by_a_run(tmp_path: Path, text: str, complaint: str) -> None:

@@ -9,10 +9,12 @@ import importlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError, reason
@@ -25,6 +27,15 @@ WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files
 PLACE = re.compile(r"(^|_)(dir|dirpath|directory|folder|path|file)$")  # such as default_root_dir
 OUTSIDE = re.compile(r"^(/|~|[A-Za-z]:|\\)|(^|[/\\])\.\.([/\\]|$)|://")
 
+COLLECTIONS = ("callbacks", "logger")  # groups of groups
+# what a config has where code relies on it
+SHAPE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model", "data", "split", "loss", "optimizer", "trainer", "paths"), (dict,)),
+    **dict.fromkeys(("augmentation", "scheduler", *COLLECTIONS), (dict, NoneType)),
+    **dict.fromkeys(("name", "data.name", "split._target_"), (str,)),
+    **dict.fromkeys(("data.root", "data.cache_dir", "data.normalization"), (str, NoneType)),
+    **dict.fromkeys(("paths.data_dir", "paths.runs_dir", "paths.cache_dir"), (str, NoneType)),
+}
 # what a recorded config may build: classes that are defined below a package and are of a kind
 MODULE = "torch.nn.Module"
 CALLBACK = "lightning.pytorch.callbacks.Callback"
@@ -65,7 +76,7 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
     """
     try:
         plain_config = OmegaConf.to_container(OmegaConf.create(read_yaml_text(path)))
-    except (OSError, OmegaConfBaseException, ValueError) as error:
+    except (OSError, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
     if not isinstance(plain_config, dict) or not plain_config:
         raise UserError(f"{path} is no config")
@@ -82,7 +93,9 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
             )
         return value
 
-    config = OmegaConf.create(with_strings(plain_config, settle))
+    settled = with_strings(plain_config, settle)
+    require_shape(settled, path)
+    config = OmegaConf.create(settled)
     config.run_dir = str(directory)
     config[MARK] = [str(package) for package in trust]
     return config
@@ -95,6 +108,21 @@ def renew(config: dict[Any, Any]) -> None:
     if isinstance(attention, dict) and "residual" in attention:
         residual = attention.pop("residual")
         attention.setdefault("placement", "residual" if residual else "replace")
+
+
+def require_shape(config: dict[Any, Any], path: Path) -> None:
+    """UserError if what must be a group, or a text, of a config is something else."""
+    kinds = dict(SHAPE)
+    for group in COLLECTIONS:
+        if isinstance(entries := config.get(group), dict):
+            kinds |= {f"{group}.{name}": (dict, NoneType) for name in entries}
+    for key, allowed in kinds.items():
+        group, _, name = key.partition(".")
+        node = config.get(group, {}) if name else config
+        value = node.get(name or group, ...) if isinstance(node, dict) else ...
+        if value is not ... and not isinstance(value, allowed):
+            shown = plain(str(value)[:60])
+            raise UserError(f"{path} is no config of a run: {plain(key)} is {shown!r}")
 
 
 def written_config(config: DictConfig) -> str:
