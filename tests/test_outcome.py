@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -111,6 +112,11 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
         ("data.num_workers=-1", "data.num_workers=-1 must not be negative"),
         ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches=0 must be at least 1"),
         ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is none of val/loss"),
+        ("trainer.precision=64-true", "trainer.precision=64-true is none of auto, 32-true, bf16"),
+        ("trainer.precision=bf16-true", "trainer.precision=bf16-true is none of"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing"),
+        ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 trains nothing"),
+        ("+trainer.limit_test_batches=0", "trainer.limit_test_batches=0 tests nothing"),
     ],
 )
 def test_impossible_settings_are_said_before_a_run_begins(
@@ -121,6 +127,97 @@ def test_impossible_settings_are_said_before_a_run_begins(
     with pytest.raises(UserError, match=re.escape(message)):
         train(compose_small(run.directory, setting), run)
     assert not run.exists
+
+
+def test_a_missing_compiler_is_said_before_a_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if compile=true without a compiler ends in Inductor's traceback."""
+    monkeypatch.setenv("CXX", "/nowhere/c++")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))  # read at import
+    run = Run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler, and there is none .CXX=/nowhere"):
+        train(compose_tiny(run.directory, "compile=true"), run)
+    assert not run.exists
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("trainer.check_val_every_n_epoch=5",),
+        ("+trainer.limit_val_batches=0",),
+        ("+trainer.max_steps=2",),
+        ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=500"),
+        ("trainer.check_val_every_n_epoch=5", "callbacks=[default,ema]"),
+    ],
+)  # fmt: skip
+def test_a_training_that_never_validates_keeps_its_last_epoch(
+    settings: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if such a training ends failed, or its score claims a choice that there was not."""
+    run = Run(tmp_path / "run")
+    summary = train(compose_tiny(run.directory, "test=true", *settings), run)
+    assert summary["state"] == "finished" and summary["epoch_chosen"] is False
+    assert "no epoch was validated: the last one is the result" in capsys.readouterr().out
+    assert summary["test_conditions"]["selection"] == "the last epoch, none was chosen"
+    best, last = (torch.load(p, weights_only=True) for p in (run.best_path, run.last_path))
+    assert best["epoch"] == last["epoch"] == summary["best_epoch"] - 1 == summary["epochs"] - 1
+    assert "optimizer_states" not in best
+    for name, tensor in last["state_dict"].items():
+        assert torch.equal(best["state_dict"][name], tensor)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("+trainer.fast_dev_run=true",),
+        ("trainer.check_val_every_n_epoch=5", "callbacks.last=null"),
+    ],
+)
+def test_a_training_that_keeps_nothing_is_not_tested(
+    settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Breaks if a finished training without any checkpoint is called failed."""
+    run = Run(tmp_path / "run")
+    summary = train(compose_tiny(run.directory, "test=true", *settings), run)
+    assert summary["state"] == "finished" and "best_epoch" not in summary
+
+
+def test_stopping_by_what_is_never_measured_is_one_line(tmp_path: Path) -> None:
+    """Breaks if early stopping without a validation ends in Lightning's traceback."""
+    settings = ("callbacks=[default,early_stopping]", "+trainer.limit_val_batches=0")
+    config = compose_tiny(tmp_path / "run", *settings)
+    failing(tmp_path / "run", "Early stopping conditioned on metric .val/iou.", config)
+
+
+def test_a_best_checkpoint_removed_before_the_test_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if files removed by someone else end in a traceback."""
+
+    def remove(self: SegmentationModule) -> None:
+        if self.current_epoch == 3:
+            (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
+
+    monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", remove)
+    config = compose_tiny(tmp_path / "run", "optimizer.lr=0")  # the first epoch stays the best
+    failing(tmp_path / "run", "best.ckpt cannot be used .No such file or directory", config)
+
+
+def test_a_run_removed_while_training_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a removed run comes back as a folder with a few files."""
+    run = Run(tmp_path / "run")
+
+    def remove(self: SegmentationModule) -> None:
+        if self.current_epoch == 1:
+            shutil.rmtree(run.directory)
+
+    monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", remove)
+    with pytest.raises(UserError, match="run was removed while training"):
+        train(compose_tiny(run.directory), run)
+    assert not run.directory.exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

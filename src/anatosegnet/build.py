@@ -1,5 +1,7 @@
 """The objects of a run from its config: data, network, trainer."""
 
+import os
+
 import lightning
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -8,12 +10,19 @@ from torch import nn
 from anatosegnet import tracking
 from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
+from anatosegnet.contract import require_contract
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError
 from anatosegnet.leakage import recorded_split
 from anatosegnet.module import LOGGED, SegmentationModule
 from anatosegnet.run import Run
+
+# Lightning's names of the precisions that there are; what it has beside them wants other batches
+PRECISIONS = {
+    "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed", "32": "32-true",
+    "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true",
+}  # fmt: skip
 
 
 def build_data(config: DictConfig, recorded: Run | None = None) -> SegmentationDataModule:
@@ -74,6 +83,11 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
         monitor = config.callbacks[key].get("monitor")
         if monitor is not None and monitor not in LOGGED:
             raise UserError(f"callbacks.{key}.monitor={monitor} is none of {', '.join(LOGGED)}")
+    for key in ("max_epochs", "max_steps", "limit_train_batches"):
+        if config.trainer.get(key) == 0:
+            raise UserError(f"trainer.{key}=0 trains nothing")
+    if config.trainer.get("limit_test_batches") == 0 and config.test:
+        raise UserError("trainer.limit_test_batches=0 tests nothing; take test=false")
     steps = config.trainer.get("accumulate_grad_batches", 1)
     if not (isinstance(steps, int) and steps >= 1):
         raise UserError(f"trainer.accumulate_grad_batches={steps} must be at least 1")
@@ -87,7 +101,9 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
         plugins=[SafeCheckpointIO(run)],
         deterministic=bool(config.get("deterministic")),
     )
+    require_contract(config, module, trainer)
     if config.get("compile"):
+        require_compiler(trainer.strategy.root_device)
         module.model.compile()
     if trainer.is_global_zero:
         settings = OmegaConf.to_container(config, resolve=True)
@@ -102,19 +118,43 @@ def named(group: DictConfig | None) -> list[str]:
     return [str(key) for key, value in (group or {}).items() if value is not None]
 
 
+def require_compiler(device: torch.device) -> None:
+    """UserError if torch.compile would look in vain for what it builds with."""
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        if device.type == "cpu":  # on a GPU Triton brings most of it
+            cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler as error:
+        raise UserError(
+            f"compile=true needs a C++ compiler, and there is none (CXX={os.environ.get('CXX')}); "
+            "install one, or take compile=false"
+        ) from error
+
+
 def settle_precision(config: DictConfig) -> None:
     """Put the precision of this machine's device in the place of ``trainer.precision=auto``.
 
-    bf16 where the device computes in it, else 16-bit floats on a GPU and 32 on a CPU.
+    bf16 where the device computes in it, else 16-bit floats on a GPU and 32 on a CPU. Other names
+    of a precision become the one that is recorded.
+
+    Raises:
+        UserError: It is none that batches of 32-bit floats go with.
     """
-    if config.trainer.get("precision") != "auto":
-        return
-    on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    if on_cpu:
-        settled = "bf16-mixed" if cpu_has_bf16() else "32-true"
+    given = config.trainer.get("precision", "32-true")
+    if given == "auto":
+        on_cpu = config.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+        if on_cpu:
+            settled = "bf16-mixed" if cpu_has_bf16() else "32-true"
+        else:
+            settled = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
+    elif str(given) in PRECISIONS:
+        settled = PRECISIONS[str(given)]
     else:
-        settled = "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    config.trainer.precision = settled
+        known = ", ".join(["auto", *dict.fromkeys(PRECISIONS.values())])
+        raise UserError(f"trainer.precision={given} is none of {known}")
+    if settled != given:
+        config.trainer.precision = settled
 
 
 def cpu_has_bf16() -> bool:
@@ -123,9 +163,15 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def selection(config: DictConfig, split: Split) -> str:
-    """How the epoch of ``best.ckpt`` was chosen, said beside every score."""
+def selection(config: DictConfig, split: Split, chosen: bool = True) -> str:
+    """How the epoch of ``best.ckpt`` was chosen, said beside every score.
+
+    Args:
+        config: Of the training.
+        split: Its split.
+        chosen: False if the training ended before the first validation.
+    """
     best = config.callbacks.get("best")
-    if best is not None and best.get("monitor") is None:
+    if not chosen or (best is not None and best.get("monitor") is None):
         return "the last epoch, none was chosen"
     return split.selection

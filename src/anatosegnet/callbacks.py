@@ -46,6 +46,8 @@ class History(Callback):
         self.rows.append({"epoch": trainer.current_epoch, **row})
         self._validated = False
         if trainer.is_global_zero:
+            if len(self.rows) > 1 and not self.path.parent.is_dir():
+                raise UserError(f"{self.path.parent} was removed while training")
             columns = list(dict.fromkeys(name for row in self.rows for name in row))
             with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, columns, lineterminator="\n")

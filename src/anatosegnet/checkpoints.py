@@ -24,6 +24,7 @@ TRAINING: dict[str, type] = {
     "epoch": int, "global_step": int, "pytorch-lightning_version": str, "loops": dict,
     "callbacks": dict, "optimizer_states": list, "lr_schedulers": list,
 }  # fmt: skip
+STATE = ("loops", "callbacks", "optimizer_states", "lr_schedulers")  # not of weights alone
 # what a checkpoint is pickled from; nothing that makes more of it than the file holds
 NAMES = re.compile(
     r"collections (OrderedDict|Counter)|builtins (set|complex)|_codecs encode|torch Size|"
@@ -63,8 +64,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         if path.name.startswith("hpc_ckpt"):
             return  # Lightning's own, amid an epoch, before SLURM requeues: epochs are replayed
-        if not self.run.exists:  # to be made again, with nothing but this in it
-            raise UserError(f"{self.run.directory} was removed, or emptied, while training")
+        if not self.run.directory.is_dir():  # not to be made again, with nothing but this in it
+            raise UserError(f"{self.run.directory} was removed while training")
         try:
             with replacing(path) as temporary:
                 with temporary.open("wb") as file:
@@ -149,6 +150,17 @@ def best_weights(run: Run) -> dict[str, Any]:
         ) from error
 
 
+def take_last_as_best(run: Run) -> None:
+    """Make ``best.ckpt`` of the weights of ``last.ckpt``, where no epoch was ever compared.
+
+    Raises:
+        UserError: There is no ``last.ckpt``, or no room.
+    """
+    checkpoint = read_checkpoint(run.last_path)
+    weights = {key: checkpoint[key] for key in checkpoint if key not in STATE}
+    SafeCheckpointIO(run).save_checkpoint(weights, run.best_path)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint that need not be trusted, and is checked as a whole.
 
@@ -213,7 +225,8 @@ def _require_tensors(checkpoint: Any) -> None:
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not weights:
         raise ValueError("it has no state_dict")
-    if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
+    named = (isinstance(n, str) and n.isprintable() for n in weights)
+    if not all(named) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise ValueError("its state_dict does not hold tensors by name")
     if not isinstance(checkpoint.get("epoch", 0), int):
         raise ValueError("its epoch is no number")

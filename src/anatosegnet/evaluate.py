@@ -226,7 +226,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
                 data,
                 split.test,
                 about_split(run, split),
-                selection(settings, split),
+                selection(settings, split, run.summary.get("epoch_chosen", True)),
                 leaked(run) | frozenset(now.of("trained")),
                 changes,
             )

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from anatosegnet.console import say
 from anatosegnet.data.case import CaseError
-from anatosegnet.errors import TrainingFailed, UserError
+from anatosegnet.errors import TrainingFailed, UserError, reason
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
         text = str(error).strip().splitlines()[-1]  # a worker's traceback goes before it
         text = text.removeprefix(f"{CaseError.__module__}.CaseError: ")
         return UserError(f"{text}; what was finished is kept, {go_on}")
+    text = reason(error)
+    if text.startswith("Early stopping conditioned") or (
+        type(error).__name__ == "MisconfigurationException"  # what Lightning judges late
+    ):
+        return UserError(f"{text}; what was finished is kept")
+    if type(error).__name__ in ("BackendCompilerFailed", "InductorError"):  # of a heavy import
+        return UserError(f"the network cannot be compiled ({text}); take compile=false")
     if isinstance(error, RuntimeError) and WORKER_DIED.search(str(error)):
         return UserError(
             "a process that prepares batches was killed: memory ran out, in a container mostly the "

@@ -130,11 +130,12 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     table = None
     with outcome(run, config, trainer):
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-        summary = {"state": "finished", **best_epoch(trainer)}
+        summary = {"state": "finished", **best_epoch(trainer, run)}
         if trainer.is_global_zero:
             write_curves(run, summary.get("best_epoch"))
-        if config.test and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            scores, table = test(trainer, module, data, run, selection(config, data.split))
+        if config.test and "best_epoch" in summary:
+            chosen = selection(config, data.split, summary["epoch_chosen"])
+            scores, table = test(trainer, module, data, run, chosen)
             summary.update(scores)
     summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
@@ -224,17 +225,32 @@ def test(
     return {**means, **deviations, **pooled, **loss, "test_conditions": conditions}, scores
 
 
-def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
-    """The epoch of ``best.ckpt`` (counted from 1) and its validation scores."""
+def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
+    """The epoch of ``best.ckpt`` (counted from 1) and its validation scores.
+
+    A training that never came to a validation compared no epochs: its last one becomes
+    ``best.ckpt``. Nothing where no checkpoint is kept at all.
+
+    Raises:
+        UserError: ``best.ckpt`` was removed, or damaged.
+    """
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from anatosegnet.callbacks import History
-    from anatosegnet.checkpoints import read_checkpoint
+    from anatosegnet.checkpoints import read_checkpoint, take_last_as_best
 
     best = trainer.checkpoint_callback
-    if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
+    if not isinstance(best, ModelCheckpoint) or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return {}
-    epoch, scores = read_checkpoint(Path(best.best_model_path))["epoch"], {}
+    compared = bool(best.best_model_path) and Path(best.best_model_path).name == run.best_path.name
+    if not compared and not run.last_path.exists():
+        say("no epoch was validated, and callbacks.last is off: no weights are kept")
+        return {}
+    if not compared and trainer.is_global_zero:
+        say("no epoch was validated: the last one is the result")
+        take_last_as_best(run)
+    trainer.strategy.barrier()
+    epoch, scores = read_checkpoint(run.best_path)["epoch"], {}
     if best.monitor and best.best_model_score is not None:
         scores[best.monitor] = float(best.best_model_score)
     history = next((c for c in trainer.callbacks if isinstance(c, History)), None)  # type: ignore[attr-defined]
@@ -242,7 +258,8 @@ def best_epoch(trainer: "lightning.Trainer") -> dict[str, Any]:
         if row["epoch"] == epoch:
             scores.update({name: v for name, v in row.items() if name.startswith("val/")})
     rounded = {name: round(value, 6) for name, value in scores.items()}
-    return {"best_epoch": epoch + 1, "epochs": trainer.current_epoch, **rounded}
+    about = {"best_epoch": epoch + 1, "epoch_chosen": compared, "epochs": trainer.current_epoch}
+    return {**about, **rounded}
 
 
 def print_start(
