@@ -258,8 +258,12 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
         if row["epoch"] == epoch:
             scores.update({name: v for name, v in row.items() if name.startswith("val/")})
     rounded = {name: round(value, 6) for name, value in scores.items()}
-    about = {"best_epoch": epoch + 1, "epoch_chosen": compared, "epochs": trainer.current_epoch}
-    return {**about, **rounded}
+    return {
+        "best_epoch": epoch + 1,
+        "epoch_chosen": compared and best.monitor is not None,
+        "epochs": trainer.current_epoch,
+        **rounded,
+    }
 
 
 def print_start(
