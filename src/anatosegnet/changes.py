@@ -26,8 +26,11 @@ KEY = "changed_data"  # of summary.json
 CONDITION = "changed data"  # among the conditions of a score
 SEEN = ("train", "val")  # parts that have had a say in the weights
 WORDS = {  # kind of change: in words, of one and of several; the worst first
-    "trained": ("test image that was trained on", "test images that were trained on"),
-    "tested": ("test image put into training", "test images put into training"),
+    "trained": ("test image seen in training", "test images seen in training"),
+    "tested": (
+        "training image taken from the test part",
+        "training images taken from the test part",
+    ),
     "images": ("other image", "other images"),
     "masks": ("other mask", "other masks"),
     "classes": ("other class", "other classes"),
@@ -93,6 +96,11 @@ class Changes:
             for kind, cases in other.kinds.items()
             for name, now in cases.items()
         )
+
+    @property
+    def of_cases(self) -> "Changes":
+        """Those of the cases alone, where the recorded parts are not those that are scored."""
+        return Changes({k: v for k, v in self.kinds.items() if k not in ("trained", "tested")})
 
     def joined(self, other: "Changes") -> "Changes":
         """These and the other changes."""
@@ -181,7 +189,7 @@ def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataMod
         return Changes({})  # other data were asked for
     other_split = any(key.startswith("split.") or key == "data.duplicates" for key in differ)
     now = changes_in_all(source, data, None if other_split else data.split)
-    return require_accepted(source, now, accept)
+    return require_accepted(source, now, accept).of_cases
 
 
 def changes_in_all(run: Run, data: "SegmentationDataModule", split: Split | None = None) -> Changes:

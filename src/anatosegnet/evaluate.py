@@ -233,7 +233,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     chosen = f"epoch chosen on validation cases of {dataset}"
     seen = seen_in_training(run, own, data, cases)
     description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
-    return Chosen(data, tuple(cases), description, chosen, frozenset(), before)
+    return Chosen(data, tuple(cases), description, chosen, frozenset(), before.of_cases)
 
 
 def move_data(settings: DictConfig, data_dir: str) -> None:
