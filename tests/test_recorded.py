@@ -1,13 +1,16 @@
 """What the config of a run may name, and where it may point."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from anatosegnet.config import config_directory, instantiate
 from anatosegnet.errors import UserError
 from anatosegnet.recorded import MARK, admitted, confine, read_config, targets, written_config
+from tests.running import compose
 
 HOSTILE = (
     "os.system", "subprocess.Popen", "torch.hub.load", "torch.load", "pandas.read_pickle",
@@ -88,37 +91,73 @@ def test_a_composed_config_is_free() -> None:
 
 
 def recorded(folder: Path, text: str) -> Path:
-    """A config as a run keeps it."""
+    """A file as a run keeps its config in."""
     path = folder / "config.yaml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
+@cache
+def whole_config() -> str:
+    """A config as a run records it."""
+    return written_config(compose("data=busi", "run_dir=/somewhere"))
+
+
+def changed(folder: Path, **changes: object) -> Path:
+    """A run's config with other values of dotted keys (``__`` for the dots)."""
+    config = OmegaConf.create(yaml.safe_load(whole_config()))
+    for key, value in changes.items():
+        OmegaConf.update(config, key.replace("__", "."), value, merge=False, force_add=True)
+    content = OmegaConf.to_container(config)
+    return recorded(folder, yaml.safe_dump(content))
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("name: ${oc.env:HOME}\n", "without interpolations"),
-        ("data: {list: ['${oc.env:HOME}']}\n", "without interpolations"),
-        ("data: ${oc.env:HOME}\n", "without interpolations"),
-        ("callbacks: {a: {path: '${run_dir}/${oc.env:HOME}'}}\n", "without interpolations"),
+        ("a: 1\na: 2\n", "duplicate"),
+        ("name: a\n", "no config of a run: model is missing"),
         ("a: &x [1]\nb: *x\n", "alias"),
         ("a: !!python/object/apply:os.system [id]\n", "tag"),
         ("a: " + "[" * 5000, "nest"),
-        ("- 1\n", "is no config"),
-        ("", "is no config"),
+        ("- 1\n", "is no config of a run"),
+        ("", "is no config of a run"),
         ("a: [\n", "cannot be read"),
-        ("name: a\nname: b\n", "duplicate key"),
-        ("data: 3\n", "data is '3'"),
-        ("data: {root: {_target_: os.getcwd}}\n", "data.root is"),
-        ("split: null\n", "split is 'None'"),
-        ("callbacks: [a]\n", "callbacks is"),
-        ("callbacks: {best: x}\n", "callbacks.best is 'x'"),
     ],
 )
 def test_a_config_that_was_not_written_by_a_run(tmp_path: Path, text: str, complaint: str) -> None:
     """A resolver is run, memory is taken, or a damaged file is a traceback."""
     with pytest.raises(UserError, match=complaint) as caught:
         read_config(recorded(tmp_path, text), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "${oc.env:HOME}"),
+        ("data__list", ["${oc.env:HOME}"]),
+        ("callbacks__best__dirpath", "${run_dir}/${oc.env:HOME}"),
+        ("data__root", "${now:%Y}"),
+        ("data", "${oc.env:HOME}"),
+    ],
+)
+def test_resolvers_are_not_run(tmp_path: Path, key: str, value: object) -> None:
+    """The opener's environment gets into a message, a file or a path."""
+    with pytest.raises(UserError, match="without interpolations"):
+        read_config(changed(tmp_path, **{key: value}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data", 3), ("paths", "x"), ("split", None), ("data__root", {"a": 1}), ("model", []),
+     ("data__image_size", "big"), ("seed", True), ("data__name", None), ("callbacks", [1]),
+     ("callbacks__best", "x"), ("trainer", None), ("model___target_", {"a": 1})],
+)  # fmt: skip
+def test_a_config_of_another_shape_is_one_line(tmp_path: Path, key: str, value: object) -> None:
+    """A group that is no group is a traceback in some verb."""
+    with pytest.raises(UserError, match="is no config of a run: ") as caught:
+        read_config(changed(tmp_path, **{key: value}), tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -135,10 +174,12 @@ def test_a_pipe_in_the_place_of_a_config(tmp_path: Path) -> None:
 def test_paths_inside_a_run_follow_it(tmp_path: Path, before: str) -> None:
     """A copied run writes where the original lies (paths as runs of before recorded them)."""
     prefix = before.rstrip("/")
-    path = recorded(
+    path = changed(
         tmp_path,
-        f"run_dir: {before}\ndata: {{root: {prefix}/x}}\ncallbacks: {{best: {{dirpath: "
-        f"{prefix}/checkpoints, filename: best}}}}\ntrainer: {{default_root_dir: '{before}'}}\n",
+        run_dir=before,
+        data__root=f"{prefix}/x",
+        callbacks__best__dirpath=f"{prefix}/checkpoints",
+        trainer__default_root_dir=before,
     )
     config = read_config(path, tmp_path)
     assert config.run_dir == str(tmp_path)
@@ -148,12 +189,12 @@ def test_paths_inside_a_run_follow_it(tmp_path: Path, before: str) -> None:
     assert config.data.root == f"{prefix}/x"  # data is not part of a run
 
 
-@pytest.mark.parametrize(("residual", "placement"), [("true", "residual"), ("false", "replace")])
+@pytest.mark.parametrize(("residual", "placement"), [(True, "residual"), (False, "replace")])
 def test_settings_of_before_have_their_present_names(
-    tmp_path: Path, residual: str, placement: str
+    tmp_path: Path, residual: bool, placement: str
 ) -> None:
     """A run of before cannot be opened because a setting has another name since."""
-    path = recorded(tmp_path, f"model: {{attention: {{heads: 8, residual: {residual}}}}}\n")
+    path = changed(tmp_path, model__attention={"heads": 8, "residual": residual})
     attention = read_config(path, tmp_path).model.attention
     assert attention == {"heads": 8, "placement": placement}
 
@@ -161,13 +202,10 @@ def test_settings_of_before_have_their_present_names(
 def test_a_written_config_names_no_place_of_its_run(tmp_path: Path) -> None:
     """The path of the run is recorded, so that a copy would point to it."""
     run = tmp_path / "somewhere"
-    config = OmegaConf.create({
-        "run_dir": str(run), "name": "a", "trust": ["x"], MARK: [],
-        "callbacks": {"best": {"dirpath": "${run_dir}/checkpoints"}},
-    })  # fmt: skip
+    config = compose("data=busi", f"run_dir={run}", "trust=[x]")
     text = written_config(config)
     assert "somewhere" not in text
-    assert "trust" not in text and MARK not in text
+    assert not {"trust", MARK} & set(yaml.safe_load(text))
     again = read_config(recorded(tmp_path, text), tmp_path / "elsewhere")
     assert again.callbacks.best.dirpath == f"{tmp_path}/elsewhere/checkpoints"
     with pytest.raises(UserError, match=r"name=\$"):

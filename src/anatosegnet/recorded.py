@@ -28,14 +28,21 @@ PLACE = re.compile(r"(^|_)(dir|dirpath|directory|folder|path|file)$")  # such as
 OUTSIDE = re.compile(r"^(/|~|[A-Za-z]:|\\)|(^|[/\\])\.\.([/\\]|$)|://")
 
 COLLECTIONS = ("callbacks", "logger")  # groups of groups
-# what a config has where code relies on it
+# what a run records, whatever it trains: verbs rely on it, the rest is for the objects to judge
+OPTIONAL = {
+    "augmentation": (dict, NoneType), "scheduler": (dict, NoneType), "logger": (dict, NoneType),
+    "data.root": (str, NoneType), "data.cache_dir": (str, NoneType),
+    "init_from": (str, NoneType), "from_run": (str, NoneType),
+}  # fmt: skip
 SHAPE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("model", "data", "split", "loss", "optimizer", "trainer", "paths"), (dict,)),
-    **dict.fromkeys(("augmentation", "scheduler", *COLLECTIONS), (dict, NoneType)),
-    **dict.fromkeys(("name", "data.name", "split._target_"), (str,)),
-    **dict.fromkeys(("data.root", "data.cache_dir", "data.normalization"), (str, NoneType)),
+    **dict.fromkeys(("model._target_", "data._target_", "split._target_"), (str,)),
+    **dict.fromkeys(("name", "data.name"), (str, int, float)),
+    **dict.fromkeys(("seed", "data.seed", "data.in_channels", "data.batch_size"), (int,)),
     **dict.fromkeys(("paths.data_dir", "paths.runs_dir", "paths.cache_dir"), (str, NoneType)),
-}
+    "callbacks": (dict, NoneType), "data.image_size": (int, list), "data.normalization": (str,),
+    **OPTIONAL,
+}  # fmt: skip
 # what a recorded config may build: classes that are defined below a package and are of a kind
 MODULE = "torch.nn.Module"
 CALLBACK = "lightning.pytorch.callbacks.Callback"
@@ -78,8 +85,8 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
         plain_config = OmegaConf.to_container(OmegaConf.create(read_yaml_text(path)))
     except (OSError, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
-    if not isinstance(plain_config, dict) or not plain_config:
-        raise UserError(f"{path} is no config")
+    if not isinstance(plain_config, dict):
+        raise UserError(f"{path} is no config of a run")
     renew(plain_config)
     before = str(plain_config.pop("run_dir", None) or "")
 
@@ -111,18 +118,20 @@ def renew(config: dict[Any, Any]) -> None:
 
 
 def require_shape(config: dict[Any, Any], path: Path) -> None:
-    """UserError if what must be a group, or a text, of a config is something else."""
+    """UserError if what must be there is missing, or a group or a text is something else."""
     kinds = dict(SHAPE)
     for group in COLLECTIONS:
         if isinstance(entries := config.get(group), dict):
             kinds |= {f"{group}.{name}": (dict, NoneType) for name in entries}
     for key, allowed in kinds.items():
         group, _, name = key.partition(".")
-        node = config.get(group, {}) if name else config
+        node = config.get(group) if name else config
         value = node.get(name or group, ...) if isinstance(node, dict) else ...
-        if value is not ... and not isinstance(value, allowed):
-            shown = plain(str(value)[:60])
-            raise UserError(f"{path} is no config of a run: {plain(key)} is {shown!r}")
+        if value is ... and key in OPTIONAL:
+            continue
+        if not isinstance(value, allowed) or (isinstance(value, bool) and int in allowed):
+            found = "is missing" if value is ... else f"is {plain(str(value)[:60])!r}"
+            raise UserError(f"{path} is no config of a run: {plain(key)} {found}")
 
 
 def written_config(config: DictConfig) -> str:
