@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,7 @@ from anatosegnet.data.case import read_image, read_mask
 from anatosegnet.data.checksum import sha256
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import evaluate
+from anatosegnet.evaluate import evaluate, evaluation_directory
 from anatosegnet.inference import Predictor, mask_at
 from anatosegnet.metrics import overlap_scores
 from anatosegnet.overlay import encode_png
@@ -194,6 +196,93 @@ def test_predict_reports_bad_images_and_does_the_others(run: Run, folder: Path) 
     assert "broken.png" in errors[0]
     assert "empty.jpg" in errors[1]
     assert "Traceback" not in result.stderr
+
+
+def test_predict_says_what_it_passes_over(
+    run: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if pictures of a kind that is not read are left out without a word."""
+    images, output = folder / "images", folder.parent / "out"
+    shutil.copy(next(images.iterdir()), images / "scan")
+    (images / "a.dcm").write_bytes(b"x")
+    (images / "notes.txt").write_text("x")
+    (images / ".hidden").write_text("x")
+    failures = predict(run, images, output, compose(name="predict"))
+    assert len(failures) == 2
+    printed = capsys.readouterr()
+    assert f"error: {images}/a.dcm: .dcm is not read; convert it" in printed.err
+    assert f"error: {images}/scan: a picture without suffix is not read" in printed.err
+    assert f"6 masks in {output}, 2 images failed; 1 other files passed over" in printed.out
+    for name in ("a.dcm", "scan"):
+        with pytest.raises(UserError, match=f"input=.*{name}: .* is not read; convert it"):
+            predict(run, images / name, output, compose(name="predict"))
+    with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
+        predict(run, images, output, compose("batch_size=0", name="predict"))
+
+
+def test_long_names_and_one_failure(run: Run, folder: Path) -> None:
+    """Breaks if a name of 240 letters stops prediction, or one mask takes the others along."""
+    images, output = folder / "images", folder.parent / "out"
+    first = sorted(images.iterdir())[0]
+    shutil.copy(first, images / ("L" * 240 + ".png"))
+    (output / f"{first.stem}.png").mkdir(parents=True)  # it cannot be written over
+    failures = predict(run, images, output, compose("overwrite=true", name="predict"))
+    assert len(failures) == 1
+    assert "its mask cannot be written (Is a directory)" in failures[0]
+    assert len([path for path in output.iterdir() if path.is_file()]) == 6
+    assert (output / ("L" * 240 + ".png")).stat().st_size
+
+
+def test_predict_keeps_one_image_in_memory(run: Run, folder: Path) -> None:
+    """Breaks if memory grows with the number or the size of the images."""
+    kept: list[weakref.ref] = []
+
+    def read(path: Path) -> np.ndarray:
+        alive = [one for one in kept if one() is not None]
+        assert len(alive) <= 1, path
+        image = read_image(path)
+        kept.append(weakref.ref(image))
+        return image
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anatosegnet.data.case.read_image", read)
+        assert predict(run, folder / "images", folder / "o", compose(name="predict")) == []
+    assert len(kept) == 6
+
+
+def test_a_full_disk_is_one_line_and_leaves_whole_masks(run: Run, folder: Path) -> None:
+    """Breaks if a mask is half-written, or a full disk is a traceback."""
+    output = folder.parent / "out"
+    command = [sys.executable, "-m", "anatosegnet.predict", f"run={run.directory}"]
+    command += [f"input={folder / 'images'}", f"output={output}"]
+    limited = f"ulimit -f 0; trap '' XFSZ; exec {shlex.join(command)} 2>&1 | cat"
+    result = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=120)
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {output}/")
+    assert "File too large; make room" in line
+    assert "Traceback" not in result.stdout
+    assert list(output.iterdir()) == []
+
+
+def test_results_are_there_before_anything_is_printed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a failure to print takes an evaluation along."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no printing")
+
+    monkeypatch.setattr("anatosegnet.tables.say_table", fail)
+    with pytest.raises(RuntimeError, match="no printing"):
+        evaluate(run, compose(name="evaluate"))
+    assert (run.directory / "evaluation" / "phantom" / "report.html").stat().st_size
+
+
+def test_names_of_data_do_not_lead_elsewhere(run: Run) -> None:
+    """Breaks if the name of a dataset decides where an evaluation is written."""
+    for name in ("../../victim", "/tmp/victim", "a/b", ".."):
+        with pytest.raises(UserError, match=r"data\.name="):
+            evaluation_directory(run, name, "original")
 
 
 def test_predict_refuses_to_overwrite(run: Run, folder: Path) -> None:

@@ -44,6 +44,7 @@ def test_no_letter_is_taken_for_a_command(mark: str) -> None:
 @pytest.mark.parametrize(
     ("greek", "expected"),
     [
+        ("病", "(U+75C5)"), ("\x1b[31m", r"\textbackslash{}x1b{[}31m"),
         ("γ", r"$\gamma$"), ("λ", r"$\lambda$"), ("Σ", r"$\Sigma$"),
         ("\N{GREEK CAPITAL LETTER ALPHA}", "Alpha"), ("\N{GREEK SMALL LETTER OMICRON}", "omicron"),
     ],

@@ -272,7 +272,7 @@ def test_export_refuses(busi_like: Path, tmp_path: Path, monkeypatch: pytest.Mon
     tiny = np.zeros((91, 128), np.uint8)
     tiny[11, 11] = 255
     write_png(busi_like / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask.png", tiny)
-    with pytest.raises(UserError, match=r"vanishes in benign \(2\) \(1 cases\)"):
+    with pytest.raises(UserError, match=r"vanishes in 1 cases: benign \(2\);"):
         exported(busi_like, tmp_path, "size=32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
     (tmp_path / "export").mkdir()

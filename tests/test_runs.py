@@ -25,6 +25,24 @@ def write_run(directory: Path, epochs: int = 3, **summary: object) -> Path:
     return directory
 
 
+BOMB = "\n".join(
+    ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)),
+     "trainer: *a11"]
+)  # fmt: skip
+
+
+def pipe(path: Path) -> None:
+    """A pipe in the place of a file: who opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(path: Path, target: str) -> None:
+    """A link in the place of a file."""
+    path.unlink()
+    path.symlink_to(target)
+
+
 def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Breaks if a dead run passes for a running one, or a score is another epoch's."""
     now = time.time()
@@ -60,6 +78,16 @@ def test_damaged_and_foreign_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
         "other": lambda run: (run / "config.yaml").write_text("lr: 1\n"),
         "bytes": lambda run: (run / "summary.json").write_bytes(b"\xff\x00"),
         "binary": lambda run: (run / "metrics.csv").write_bytes(b"\xff\x00\n\xff"),
+        "deep": lambda run: (run / "summary.json").write_text('{"a":' * 99999),
+        "deep_yaml": lambda run: (run / "config.yaml").write_text("a: " + "[" * 9999),
+        "bomb": lambda run: (run / "config.yaml").write_text(BOMB),
+        "field": lambda run: (run / "metrics.csv").write_text("epoch,x\n0," + "9" * 200_000),
+        "huge": lambda run: (run / "summary.json").write_text('{"state":"a","began":' + "9" * 5000),
+        "trainer": lambda run: (run / "config.yaml").write_text("trainer: [1]"),
+        "pipe": lambda run: pipe(run / "metrics.csv"),
+        "pipe_yaml": lambda run: pipe(run / "config.yaml"),
+        "pipe_json": lambda run: pipe(run / "summary.json"),
+        "device": lambda run: link(run / "summary.json", "/dev/zero"),
         "folder": lambda run: ((run / "metrics.csv").unlink(), (run / "metrics.csv").mkdir()),
     }
     for name, damage in bad.items():

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from pandas import DataFrame
 
+from anatosegnet.console import plain
+
 COMMANDS = {
     **{mark: f"\\{mark}" for mark in "_%&#${}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -22,6 +24,7 @@ LIKE_LATIN = (
     "Rho", "Tau", "Chi",
 )  # fmt: skip
 INTERVAL = re.compile(r"(.+) (\[[^\[\]]+\])$")
+LAST_LATIN = 0x17F  # the font encoding T1 has the letters up to here
 LONG = 28  # letters; longer names of rows are folded
 
 
@@ -47,7 +50,9 @@ def latex(shown: DataFrame, said: Mapping[str, str]) -> str:
         rf"\begin{{tabular}}{{{layout}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
         *rows, r"\bottomrule", r"\end{tabular}",
     ]  # fmt: skip
-    comments = "".join(f"% {name}: {' '.join(text.split())}\n" for name, text in said.items())
+    comments = "".join(
+        f"% {name}: {' '.join(plain(text).split())}\n" for name, text in said.items()
+    )
     needs = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"
     size = "\\begingroup\\footnotesize\\setlength{\\tabcolsep}{3pt}\\def\\arraystretch{1.1}\n"
     return f"{needs}{comments}{size}" + "\n".join(table) + "\n\\endgroup\n"
@@ -65,11 +70,11 @@ def stacked(text: str) -> str:
 
 def escape(text: str) -> str:
     """Text for LaTeX, in one line."""
-    return "".join(map(letter, " ".join(text.split())))
+    return "".join(map(letter, " ".join(plain(text).split())))
 
 
 def letter(mark: str) -> str:
-    """One letter for LaTeX; Greek ones as mathematics."""
+    """One letter for LaTeX; Greek ones as mathematics, what its fonts lack by its number."""
     if greek := GREEK.match(unicodedata.name(mark, "")):
         size, name = greek.groups()
         name = name.lower().replace("lamda", "lambda")
@@ -77,4 +82,6 @@ def letter(mark: str) -> str:
             name = name.capitalize()
         # LaTeX has no command for those that look like Latin letters
         return name if name in LIKE_LATIN else rf"$\{name}$"
+    if mark not in COMMANDS and ord(mark) > LAST_LATIN:
+        return f"(U+{ord(mark):04X})"
     return COMMANDS.get(mark, mark)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from anatosegnet.changes import SEEN, Changes
+from anatosegnet.console import progress, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.duplicates import (
     Digests,
@@ -150,10 +151,10 @@ def seen_in_training(
             )
     if not seen:
         return f"none of them is a near-duplicate of a training or validation image{unread}"
-    some = ", ".join(sorted(seen, key=natural_key)[:5]) + (", …" if len(seen) > 5 else "")
+    names = sorted(seen, key=natural_key)
     return (
         f"NOT A TEST SCORE: {len(seen)} of {len(looks)} images are copies or near-duplicates of "
-        f"training or validation images: {some}{unread}"
+        f"training or validation images: {some(names)}{unread}"
     )
 
 
@@ -183,4 +184,6 @@ def _read_each(
             return None  # scoring reports it
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(item for item in pool.map(one, sorted(names)) if item is not None)
+        names = sorted(names)
+        looks = progress(pool.map(one, names), "comparing images", len(names))
+        return dict(item for item in looks if item is not None)

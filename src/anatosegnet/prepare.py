@@ -4,12 +4,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from anatosegnet.config import instantiate, verb
-from anatosegnet.console import say
+from anatosegnet.console import Progress, say, say_table, some
 from anatosegnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule
 
 USAGE = "data=busi, breast_lesions_usg, bus_bra, bus_uclm, or folder with data.root=DIR"
+
+MOST_PROBLEMS = 50  # that are printed
 
 
 @verb("prepare")
@@ -53,10 +55,8 @@ def prepare(config: DictConfig) -> bool:
     from anatosegnet.data.audit import audit
     from anatosegnet.data.index import write_index
 
-    with progress_bar() as show:
-        found = audit(
-            data, str(root), config.sheet, lambda done, total: show("reading", done, total)
-        )
+    with Progress("reading") as show:
+        found = audit(data, str(root), config.sheet, show)
     write_index(found, out)
     print_audit(found, out)
     if config.export is not None:
@@ -92,7 +92,7 @@ def fetch(data: "SegmentationDataModule", root: Path, allowed: bool) -> None:
         raise UserError(f"data {data.name}: {names} is not in {root}; {data.how_to_get}")
     for source in needed:
         say(f"fetching {source.url}\n  licence: {source.licence}")
-        with progress_bar(unit="bytes") as show:
+        with Progress(source.name, unit="bytes") as show:
             path = obtain(source, root, show)
         verified = source.checksum.partition(":")[0] or "the archive's own checksums only"
         say(f"  {path} (verified: {verified})")
@@ -115,11 +115,8 @@ def export(
     from anatosegnet.data.transforms import two_sizes
 
     folder, size = Path(config.export), two_sizes(config.size)
-    with progress_bar() as show:
-        count, written = export_cases(
-            found, data, folder, size, include_normal,
-            lambda done, total: show("exporting", done, total),
-        )  # fmt: skip
+    with Progress("exporting") as show:
+        count, written = export_cases(found, data, folder, size, include_normal, show)
     say(f"exported    {count} cases at {size[0]}×{size[1]} px, {written / 1e6:.1f} MB: {folder}")
     edge = size[0] if size[0] == size[1] else f"[{size[0]},{size[1]}]"
     normal = " data.include_normal=true" if include_normal else ""
@@ -129,65 +126,28 @@ def export(
 
 def print_audit(found: "Audit", out: Path) -> None:
     """Counts, problems and near-duplicates."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table("count", title=f"{found.dataset} in {found.root}", title_justify="left")
-    table.add_column("found", justify="right")
-    if any(count.published is not None for count in found.counts):
-        table.add_column("published", justify="right")
-    for count in found.counts:
-        published = "" if count.published is None else str(count.published)
-        row = [count.what, str(count.found), published][: len(table.columns)]
-        table.add_row(*row, style="red" if count.differs else "")
-    console.print(table)
+    published = any(count.published is not None for count in found.counts)
+    rows = [
+        [count.what, count.found] + ["" if count.published is None else count.published] * published
+        for count in found.counts
+    ]
+    say_table(
+        ["count", "found", "published"][: 2 + published],
+        rows,
+        title=f"{found.dataset} in {found.root}",
+        red=[number for number, count in enumerate(found.counts) if count.differs],
+    )
     groups = found.duplicates
     say(f"duplicates  {len(found.pairs)} pairs, {sum(map(len, groups.values()))} images in "
           f"{len(groups)} groups; classes differ in {len(found.disagreeing)}")  # fmt: skip
     if found.excluded:
-        say(f"excluded    {len(found.excluded)}: {', '.join(found.excluded)}")
+        say(f"excluded    {len(found.excluded)}: {some(found.excluded)}")
     say(f"problems    {len(found.problems) or 'none'}")
-    for problem in found.problems:
+    for problem in found.problems[:MOST_PROBLEMS]:
         say(f"  - {problem}")
+    if len(found.problems) > MOST_PROBLEMS:
+        say(f"  - and {len(found.problems) - MOST_PROBLEMS} more, all in {out / 'audit.md'}")
     say(f"written     {out}: cases.csv, duplicates.csv, audit.md, audit.json, contact_sheet.png")
-
-
-class progress_bar:
-    """Shows how far the work is, on a terminal only.
-
-    Args:
-        unit: ``bytes``, or nothing for counts.
-    """
-
-    def __init__(self, unit: str = "") -> None:
-        from rich import progress as bars
-        from rich.console import Console
-
-        columns: list[Any] = [bars.TextColumn("{task.description}"), bars.BarColumn()]
-        if unit == "bytes":
-            columns += [bars.DownloadColumn(), bars.TransferSpeedColumn()]
-        else:
-            columns.append(bars.MofNCompleteColumn())
-        console = Console(stderr=True)
-        self.bar = bars.Progress(
-            *columns, bars.TimeRemainingColumn(), console=console, transient=True,
-            disable=not console.is_terminal,
-        )  # fmt: skip
-        self.task: Any = None
-
-    def __enter__(self) -> "progress_bar":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Show that ``done`` of ``total`` are done."""
-        if self.task is None:
-            self.task = self.bar.add_task(what, total=total)
-        self.bar.update(self.task, completed=done, total=total)
 
 
 if __name__ == "__main__":

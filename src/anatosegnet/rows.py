@@ -62,11 +62,10 @@ def write_rows(
         columns: The header.
         rows: A mapping by column (what is missing stays empty), or the cells in order.
     """
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([guarded(name) for name in columns])
+    # csv's own writer leaves a lone carriage return bare, and other readers begin a row there
+    file.write(_line(columns))
     for row in rows:
-        cells = [row.get(name) for name in columns] if isinstance(row, Mapping) else row
-        writer.writerow([guarded(cell) for cell in cells])
+        file.write(_line([row.get(name) for name in columns] if isinstance(row, Mapping) else row))
 
 
 def write_frame(path: Path, frame: "DataFrame", digits: str = "%.6f") -> None:
@@ -77,16 +76,27 @@ def write_frame(path: Path, frame: "DataFrame", digits: str = "%.6f") -> None:
         frame: Its index is left out.
         digits: Format of floats.
     """
-    safe = frame.rename(columns=guarded)
-    for column in safe.columns:
-        if not is_number_column(safe[column]):
-            safe[column] = safe[column].map(guarded)
-    safe.to_csv(path, index=False, float_format=digits, lineterminator="\n")
+
+    def text(cell: Any) -> Any:
+        if isinstance(cell, float):
+            return "" if cell != cell else digits % cell  # NaN alone is not itself
+        return cell
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = (frame[name].tolist() for name in frame.columns)
+        rows = zip(*columns, strict=True)
+        write_rows(file, list(frame.columns), ([text(cell) for cell in row] for row in rows))
 
 
-def is_number_column(values: Any) -> bool:
-    """Whether a column of a data frame can hold nothing but numbers."""
-    return values.dtype.kind in "biufc"
+def _line(cells: Iterable[Any]) -> str:
+    texts = ("" if cell is None else str(guarded(cell)) for cell in cells)
+    return (
+        ",".join(
+            '"' + text.replace('"', '""') + '"' if re.search('[,"\r\n]', text) else text
+            for text in texts
+        )
+        + "\n"
+    )
 
 
 def guarded(cell: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from anatosegnet.calibration import brier_score, reliability
+from anatosegnet.console import Progress, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.errors import UserError
@@ -104,19 +105,21 @@ def score_cases(
         return score_case(case, mask, probability, scoring)
 
     # a batch is scored while the next one is read and goes through the network
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("scoring", len(names)) as show:
         running: list[Future[Scored | None]] = []
         for batch in readable_batches(data, names, batch_size):
             probabilities = predictor.probabilities([image for _, image, _ in batch])
             results += [scored for future in running if (scored := future.result())]
             pairs = zip(batch, probabilities, strict=True)
             running = [pool.submit(score, read, probability) for read, probability in pairs]
+            show(len(results) + len(without_number))
         results += [scored for future in running if (scored := future.result())]
+        show(len(names))
     if without_number:
         raise UserError(
             f"the network's output is not a number on {len(without_number)} of {len(names)} "
-            f"cases: {', '.join(sorted(without_number))}; its training diverged, or its precision "
-            "is too low"
+            f"cases: {some(sorted(without_number))}; its training diverged, or its precision is "
+            "too low"
         )
     return results
 

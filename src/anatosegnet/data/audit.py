@@ -127,7 +127,7 @@ def audit(
     data: SegmentationDataModule,
     root: str,
     sheet: int = 120,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Audit:
     """Read every file of a dataset once.
 

@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
+from anatosegnet.console import progress
 from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
 from anatosegnet.data.case import Case, Problem, count_cases, read_case
 from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, loader, unpack
@@ -224,7 +225,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def fingerprint(self) -> str:
         """12 hex digits of the names and the whole content of the cases."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            contents = pool.map(self.content_of, self.cases.values())
+            hashes = pool.map(self.content_of, self.cases.values())
+            contents = progress(hashes, "checking files", len(self.cases))
             return hash_of(*(f"{n},{c}" for n, c in zip(self.cases, contents, strict=True)))[:12]
 
     def _read_all(self, cases: list[Case]) -> list[str]:
@@ -269,8 +271,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         train, rank, world_size, epoch = part == "train", 0, 1, 0
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-            progress = self.trainer.fit_loop.epoch_progress.current
-            epoch = progress.processed  # type: ignore[attr-defined]  # > 0 on resume
+            current = self.trainer.fit_loop.epoch_progress.current
+            epoch = current.processed  # type: ignore[attr-defined]  # > 0 on resume
         dataset = self.dataset(part)
         sampler = EpochSampler(len(dataset), self.seed, train, rank, world_size, epoch)
         return loader(

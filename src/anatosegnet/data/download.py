@@ -22,7 +22,7 @@ LARGEST_ARCHIVE = 20 * 2**30  # bytes unpacked; the datasets have less than one
 LARGEST_RATIO = 100  # of unpacked to packed; images hardly shrink
 MOST_MEMBERS = 100_000
 
-Progress = Callable[[str, int, int | None], None]  # what, bytes done, bytes in all
+Progress = Callable[[int, int | None], object]  # bytes done, bytes in all
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ def _one_attempt(source: Source, part: Path, progress: Progress) -> None:
         total = done + int(length) if length and length.isdecimal() else None
         _require_space(part, (total or source.size or 0) - done)
         with part.open("ab" if done else "wb") as file:
-            progress(source.name, done, total)
+            progress(done, total)
             for piece in response.iter_content(CHUNK):
                 file.write(piece)
                 done += len(piece)
-                progress(source.name, done, total)
+                progress(done, total)
         if total is not None and done < total:
             raise requests.ConnectionError(f"{_megabytes(done)} of {_megabytes(total)} came")
 
@@ -178,6 +178,8 @@ def _verify(source: Source, path: Path) -> None:
         try:
             with zipfile.ZipFile(path) as archive:
                 _refuse_evil(archive, source.name)
+                if not any(not member.is_dir() for member in archive.infolist()):
+                    raise zipfile.BadZipFile("it holds no file")
                 damaged = archive.testzip()
         except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, EOFError) as error:
             raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from anatosegnet.console import some
 from anatosegnet.data.audit import Audit, Record
 from anatosegnet.data.case import NORMAL
 from anatosegnet.data.datamodule import SegmentationDataModule
@@ -33,7 +34,7 @@ def export_cases(
     folder: Path,
     size: tuple[int, int],
     include_normal: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[int, int]:
     """Write ``images/``, ``labels/`` and tables; the folder appears whole or not at all.
 
@@ -92,7 +93,7 @@ def export_cases(
         if vanished:
             raise UserError(
                 f"size={size[0]}×{size[1]} px is too small: the lesion vanishes in "
-                f"{', '.join(vanished[:5])} ({len(vanished)} cases); take a larger size, or leave "
+                f"{len(vanished)} cases: {some(vanished)}; take a larger size, or leave "
                 "them out (data.exclude=[NAME,…])"
             )
         _write_table(work / TABLE, records, size)

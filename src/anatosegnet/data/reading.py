@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from anatosegnet.console import warn
+from anatosegnet.console import Progress, progress, warn
 from anatosegnet.data import case as case_module
 from anatosegnet.data import mask_values, orientation, tiff, whole
 from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
@@ -140,7 +140,8 @@ class CaseReader:
         """``content_of`` by name; empty if a file cannot be read."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                contents = list(pool.map(self.content_of, cases))
+                read = pool.map(self.content_of, cases)
+                contents = list(progress(read, "checking files", len(cases)))
             except OSError:
                 return {}
         return dict(zip((case.name for case in cases), contents, strict=True))
@@ -162,9 +163,11 @@ class CaseReader:
                 round(float(mask.mean()), 6),
             )
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("reading", len(cases)) as show:
             for start in range(0, len(cases), READ_AT_ONCE):
-                for result in pool.map(read, cases[start : start + READ_AT_ONCE]):
+                results = pool.map(read, cases[start : start + READ_AT_ONCE])
+                for done, result in enumerate(results, start + 1):
+                    show(done)
                     if isinstance(result, str):
                         problems.append(result)
                     else:
