@@ -44,6 +44,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     """
     from anatosegnet import comparison
     from anatosegnet.report import write_comparison
+    from anatosegnet.report.reading import read_summary
 
     runs = find_runs(config.runs, config.trust)
     output = output_directory(config)
@@ -60,9 +61,8 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     comparison.require_same_cases(settings)
     repeated = [comparison.repetition([runs[index].config for index in group]) for group in groups]
     table = comparison.compare_settings(settings, repeated, names[baseline], list(config.scores))
-    notes = comparison.notes(
-        settings, names[baseline], [json_of(folder / "summary.json") for folder in folders]
-    )
+    summaries = [read_summary(folder / "summary.json") for folder in folders]
+    notes = comparison.notes(settings, names[baseline], summaries)
     cases = set(scored[0]["id"])  # pictures of one fold: of the same one for all
     shown = {
         name: next(folders[index] for index in group if set(scored[index]["id"]) == cases)

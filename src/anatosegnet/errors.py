@@ -36,7 +36,7 @@ def origins(error: BaseException) -> Iterator[BaseException]:
 
 def of_the_disk(error: OSError) -> str | None:
     """What a disk or a file refused, in one line with the way out; None for other failures."""
-    if error.filename is None and error.errno not in (*FULL, *CLOSED, errno.EIO):
+    if error.errno is None or isinstance(error, ConnectionError):
         return None
     place = "" if error.filename is None else f"{error.filename}: "
     if error.errno in FULL:

@@ -46,7 +46,8 @@ def read_scores(path: Path) -> DataFrame:
         ) from error
     if frame.empty:
         raise UserError(f"{path} has no rows; evaluate again")
-    missing = {"id", "group", "iou", "hits", "lesion_area", "predicted_area"} - {*frame.columns}
+    missing = {"id", "group", "iou", "hits", "lesion_area", "predicted_area", "height", "width"}
+    missing -= {*frame.columns}
     if missing:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}; evaluate again")
     return frame

@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from anatosegnet import opening
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import PARTS
+from anatosegnet.console import some
 from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
@@ -63,12 +65,17 @@ class Evaluation:
     @classmethod
     def read(cls, directory: Path) -> "Evaluation":
         """Read a directory; UserError if scores or summary are missing or damaged."""
-        summary = read_json(directory / "summary.json")
+        summary = read_summary(directory / "summary.json")
         rows = read_csv(directory / "scores.csv")
         if not rows or "id" not in rows[0]:
             raise UserError(f"{directory / 'scores.csv'} has no rows with an id; evaluate again")
         if len({row["id"] for row in rows}) < len(rows):
             raise UserError(f"{directory / 'scores.csv'} names cases twice; evaluate again")
+        if odd := [row["id"] for row in rows if set(row["id"]) & set("/\\")]:
+            raise UserError(
+                f"{directory / 'scores.csv'} has names that lead elsewhere: {some(odd)}; evaluate "
+                "again"
+            )
         columns, cases = typed(rows)
         tables = directory / "tables.csv"
         return cls(directory, summary, columns, cases, read_csv(tables) if tables.exists() else [])
@@ -163,6 +170,52 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return read_rows(path, ragged=False)[1]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); evaluate again") from error
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of an evaluation; UserError if it cannot be read, or is none of ours."""
+    summary = read_json(path)
+    wrong = [
+        name
+        for name, fits in PARTS.items()
+        if (part := summary.get(name)) is not None
+        and not (isinstance(part, dict) and all(map(fits, part.values())))
+    ]
+    if wrong:
+        raise UserError(f"{path} is damaged ({some(wrong)}); evaluate again")
+    return summary
+
+
+def is_interval(ends: Any) -> bool:
+    """Whether these are two finite numbers, or nothing."""
+    return not ends or (
+        isinstance(ends, list) and len(ends) == 2 and all(is_finite(end) for end in ends)
+    )
+
+
+def is_finite(value: Any) -> bool:
+    """Whether this is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def are_bins(part: Any) -> bool:
+    """Whether this is a number or a text, or the bins of a reliability curve."""
+    if not isinstance(part, list):
+        return part is None or isinstance(part, int | float | str)
+    return all(isinstance(bin_, dict) for bin_ in part)
+
+
+# what the parts of a summary hold, where they are there
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "conditions": lambda text: isinstance(text, str),
+    "intervals": is_interval,
+    "detection": lambda count: count is None or isinstance(count, int | float),
+    "calibration": are_bins,
+    "extremes": lambda names: (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ),
+    "versions": lambda version: version is None or isinstance(version, str),
+}
 
 
 def read_json(path: Path) -> dict[str, Any]:
