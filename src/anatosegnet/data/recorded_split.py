@@ -2,7 +2,60 @@
 
 One row per case and part, so a case that validates and tests has two:
 
-========== ==============================================================
+========== =====================================================================
+id, class  the case
+part       train, val or test; `UNUSED` where it was in the data but in no part
+group      of patient and near-duplicates united, as it was split
+patient    the dataset's own patient, if it tells
+duplicates group of near-duplicates, if there are any
+pixels     `pixel_digest` of the image
+mask       the same of the merged mask at its original size
+========== =====================================================================
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from anatosegnet.console import some
+from anatosegnet.data.case import Case
+from anatosegnet.data.duplicates import Digests
+from anatosegnet.data.split import PARTS, Split
+from anatosegnet.errors import UserError, reason
+from anatosegnet.rows import read_rows, write_rows
+
+COLUMNS = ("id", "class", "part", "group", "patient", "duplicates", "pixels", "mask")
+UNUSED = "none"
+
+
+def write_split(
+    path: Path,
+    split: Split,
+    cases: Iterable[Case],
+    digests: Mapping[str, Digests] | None = None,
+    twins: Mapping[str, str] | None = None,
+) -> None:
+    """Write ``split.csv``.
+
+    Args:
+        path: The file.
+        split: The split.
+        cases: All cases, with their groups.
+        digests: Of the cases, by name; empty where they are not known.
+        twins: Group of near-duplicates of each case that has one.
+    """
+    known = {case.name: case for case in cases}
+    used = {*split.train, *split.val, *split.test}
+    parts = {part: getattr(split, part) for part in PARTS}
+    parts[UNUSED] = [name for name in known if name not in used]
+    rows = []
+    for part, names in parts.items():
+        for name in names:
+            case, (pixels, mask) = known[name], (digests or {}).get(name, ("", ""))
+            twin = (twins or {}).get(name, "")
+            rows.append([name, case.label, part, case.group, case.patient, twin, pixels, mask])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        write_rows(file, COLUMNS, rows)
+
 
 class RecordedSplit:
     """The split that a run wrote into its ``split.csv``.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from anatosegnet import opening
+from anatosegnet.console import some
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import PARTS
-from anatosegnet.console import some
 from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
@@ -177,7 +177,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     summary = read_json(path)
     wrong = [
         name
-        for name, fits in PARTS.items()
+        for name, fits in SUMMARY.items()
         if (part := summary.get(name)) is not None
         and not (isinstance(part, dict) and all(map(fits, part.values())))
     ]
@@ -206,7 +206,7 @@ def are_bins(part: Any) -> bool:
 
 
 # what the parts of a summary hold, where they are there
-PARTS: dict[str, Callable[[Any], bool]] = {
+SUMMARY: dict[str, Callable[[Any], bool]] = {
     "conditions": lambda text: isinstance(text, str),
     "intervals": is_interval,
     "detection": lambda count: count is None or isinstance(count, int | float),
