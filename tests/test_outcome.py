@@ -251,7 +251,7 @@ def test_a_killed_worker_is_one_line(
         time.sleep(5)  # until its end is noticed
 
     monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", kill)
-    failing(tmp_path / "run", r"batches was killed: .* data.num_workers=0$", config)
+    failing(tmp_path / "run", r"batches was killed .* data.num_workers=0$", config)
 
 
 def test_advice_on_memory_follows_the_config(tmp_path: Path) -> None:

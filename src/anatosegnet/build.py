@@ -4,7 +4,7 @@ import os
 
 import lightning
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from anatosegnet import tracking
@@ -155,6 +155,16 @@ def settle_precision(config: DictConfig) -> None:
         raise UserError(f"trainer.precision={given} is none of {known}")
     if settled != given:
         config.trainer.precision = settled
+
+
+def processes_here(config: DictConfig) -> int:
+    """How many processes of a training this machine is going to run."""
+    devices = config.trainer.get("devices", 1)
+    if isinstance(devices, ListConfig):
+        return len(devices)
+    on_cpu = config.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    every = 1 if on_cpu else torch.cuda.device_count()
+    return int(devices) if str(devices).isdecimal() and int(devices) > 0 else every
 
 
 def cpu_has_bf16() -> bool:

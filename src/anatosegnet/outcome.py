@@ -88,9 +88,9 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
         return UserError(f"the network cannot be compiled ({text}); take compile=false")
     if isinstance(error, RuntimeError) and WORKER_DIED.search(str(error)):
         return UserError(
-            "a process that prepares batches was killed: memory ran out, in a container mostly the "
-            f"shared memory (docker's --shm-size); what was finished is kept, {go_on} "
-            "data.num_workers=0"
+            "a process that prepares batches was killed or could not send one: memory ran out, in "
+            "a container mostly the shared memory (docker's --shm-size); what was finished is "
+            f"kept, {go_on} data.num_workers=0"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(

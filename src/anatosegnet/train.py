@@ -75,12 +75,14 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         build_data,
         build_module,
         build_trainer,
+        processes_here,
         selection,
         settle_precision,
     )
     from anatosegnet.changes import changes_in_training
     from anatosegnet.checkpoints import usable_checkpoint
     from anatosegnet.curves import write_curves
+    from anatosegnet.data.shared_memory import require_shared_memory
     from anatosegnet.leakage import unchanged_split
     from anatosegnet.outcome import outcome
     from anatosegnet.recipes import settle
@@ -112,6 +114,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     if checkpoint is None:
         module = build_module(config, pretrained=False if origin else None)
     transfer = load_weights(module, origin, data) if origin else None
+    require_shared_memory(data, processes_here(config))
     trainer = build_trainer(config, module, run)
     assert data.split is not None
     minutes = run.summary.get("minutes", 0) if resume else 0

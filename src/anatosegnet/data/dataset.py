@@ -1,6 +1,8 @@
 """Dataset, sampler and loader: cases become batches, the same for any number of workers."""
 
 import hashlib
+import multiprocessing.queues
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
@@ -241,6 +243,12 @@ def loader(
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # else a batch that cannot be sent (no shared memory, no file handle) would be waited for
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+
+
+def _end(error: Exception, batch: Any) -> None:
+    os._exit(1)  # which the training notices
 
 
 def _start_lasting_worker(worker: int) -> None:
