@@ -66,7 +66,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
         predictor = Predictor.from_run(run, config.device)
         scored = score_cases(data, names, predictor, scoring, temporary, config.batch_size)
         conditions = {
-            "data": f"{data.name}, {len(scored)} images",
+            "data": f"{data.title}, {len(scored)} images",
             "split": chosen.split,
             **chosen.changes.condition,
             "selection": chosen.selection,

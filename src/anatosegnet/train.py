@@ -214,7 +214,7 @@ def test(
     scores, summary = module.scores(module.test_counts), run.summary
     height, width = data.image_size
     conditions = {
-        "data": f"{data.name}, {len(scores['iou'])} test images",
+        "data": f"{data.title}, {len(scores['iou'])} test images",
         "split": f"{data.split.description}; fingerprint {data.split.fingerprint}",
         **Changes.recorded(run).condition,
         "leakage": summary.get("leakage", data.leakage.text),

@@ -10,7 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from anatosegnet.data.case import Case, CaseError, file_mode, read_bytes
+from anatosegnet.console import some
+from anatosegnet.data.case import (
+    CLASSES,
+    Case,
+    CaseError,
+    file_mode,
+    mask_values,
+    read_bytes,
+)
 from anatosegnet.data.contact_sheet import choose, shown_groups, shrink
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.duplicates import (
@@ -21,7 +29,7 @@ from anatosegnet.data.duplicates import (
     natural_key,
     thumbnail,
 )
-from anatosegnet.data.folder import CLASSES
+from anatosegnet.data.remarks import looks_inverted
 
 CHUNK = 64  # cases read ahead
 Sample = tuple[np.ndarray, np.ndarray]
@@ -38,6 +46,7 @@ class Record:
         sha256: Of the image file.
         image_mode: How the image file stores its pixels, as ``PNG RGB``.
         mask_modes: The same of its masks.
+        mask_values: The values that its masks hold, as ``0, 255``.
         lesion: Pixels of the merged mask.
     """
 
@@ -47,6 +56,7 @@ class Record:
     sha256: str
     image_mode: str
     mask_modes: tuple[str, ...]
+    mask_values: tuple[str, ...]
     lesion: int
 
 
@@ -167,6 +177,10 @@ def audit(
         for count in counts
         if count.differs
     ]
+    if data.passed_over and any(count.differs for count in counts):
+        problems.append(f"not read, beside the folders looked for: {some(data.passed_over)}")
+    shares = [record.lesion / (record.height * record.width) for record in records]
+    problems += [line for line in (looks_inverted(shares),) if line]
     groups = merged_groups([record.case for record in records], pairs)
     problems += _folds_that_share(records)
     excluded = sorted(data.excluded, key=natural_key)
@@ -194,12 +208,13 @@ def _read(
             image, mask = data.read(case)
             assert case.image is not None
             digest = hashlib.sha256(read_bytes(case.image)).hexdigest()
+            values = tuple(map(mask_values, case.masks))
         except CaseError as error:
             return str(error)
         modes = tuple(file_mode(path) for path in case.masks)
         height, width = mask.shape
         mode, lesion = file_mode(case.image), int(mask.sum())
-        record = Record(case, height, width, digest, mode, modes, lesion)
+        record = Record(case, height, width, digest, mode, modes, values, lesion)
         kept = shrink(image, mask) if case.name in chosen else None
         return record, thumbnail(image), kept
 
@@ -260,4 +275,5 @@ def mode_counts(records: list[Record]) -> dict[str, dict[str, int]]:
         kinds["images"][record.image_mode] += 1
         kind = "masks" if record.lesion else "masks without a lesion"
         kinds[kind].update(record.mask_modes)
+        kinds["values of masks"].update(record.mask_values)
     return {kind: dict(counter.most_common()) for kind, counter in kinds.items()}

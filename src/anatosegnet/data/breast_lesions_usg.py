@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, Case, Problem, count_cases
+from anatosegnet.data.case import CLASSES, NORMAL, Case, Problem, count_cases
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.download import Source
 from anatosegnet.data.files import (
@@ -17,7 +17,6 @@ from anatosegnet.data.files import (
     require_columns,
     require_directory,
 )
-from anatosegnet.data.folder import CLASSES
 from anatosegnet.errors import UserError, reason
 from anatosegnet.opening import LARGEST_TEXT, read_bytes
 

@@ -1,15 +1,15 @@
 """BUSI (Al-Dhabyani et al., Data in Brief 2020): 437 benign, 210 malignant, 133 normal images."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, Case, count_cases
+from anatosegnet.data.case import CLASSES, NORMAL, Case, Problem, count_cases
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.download import Source
 from anatosegnet.data.files import files_by_stem, pair_by_stem, require_directory, without_partner
-from anatosegnet.data.folder import CLASSES, class_in_name
+from anatosegnet.data.folder import class_in_name
 from anatosegnet.errors import UserError
 
 HOW_TO_GET = (
@@ -68,8 +68,10 @@ class BUSIDataModule(SegmentationDataModule):
         require_directory(self.root, self.name, HOW_TO_GET)
         for folder in (self.root, self.root / "Dataset_BUSI_with_GT", self.root / "busi"):
             masks = [folder / "labels", folder / "masks" / "0"]
-            if (folder / "benign").is_dir() or (folder / "malignant").is_dir():
-                cases, problems = _release_layout(folder)
+            folders, others = _class_folders(folder)
+            if "benign" in folders or "malignant" in folders:
+                cases, problems = _release_layout(folders)
+                self.passed_over = [path.name for path in others]
             elif (folder / "images").is_dir() and any(path.is_dir() for path in masks):
                 pairs, problems = pair_by_stem(
                     folder / "images", next(path for path in masks if path.is_dir())
@@ -86,13 +88,27 @@ class BUSIDataModule(SegmentationDataModule):
         raise UserError(f"data {self.name}: {self.root} holds no BUSI layout; {HOW_TO_GET}")
 
 
-def _release_layout(folder: Path) -> tuple[list[Case], list[str]]:
+def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """The folders of each class, whatever the case of their names' letters; and the others."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found: dict[str, list[Path]] = {}
+    others = []
+    for path in inside:
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        if path.name.lower() in CLASSES:
+            found.setdefault(path.name.lower(), []).append(path)
+        else:
+            others.append(path)
+    return found, others
+
+
+def _release_layout(folders: Mapping[str, list[Path]]) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
-    for label in CLASSES:
-        if not (folder / label).is_dir():
-            continue
-        files = files_by_stem(folder / label, problems)
+    for label, (folder, *twins) in folders.items():
+        problems += [Problem(f"{twin}: {folder.name} is of the same class") for twin in twins]
+        files = files_by_stem(folder, problems)
         masks: dict[str, list[Path]] = {}
         mask_files: dict[str, Path] = {}
         for stem, path in files.items():

@@ -22,6 +22,7 @@ LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged h
 COLOURS_NOT_READ = frozenset({"CMYK", "LAB", "HSV"})  # of TIFF: OpenCV takes them for RGB
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NORMAL = "normal"
+CLASSES = ("benign", "malignant", NORMAL)
 UNKNOWN = "unknown"
 
 # what is wrong with a file is said in one line here; OpenCV and Pillow would add their own

@@ -13,10 +13,16 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
-from anatosegnet.console import progress
+from anatosegnet.console import progress, some
+from anatosegnet.data.augmentation import check_augmentation
 from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
 from anatosegnet.data.case import Case, Problem, count_cases, read_case
-from anatosegnet.data.dataset import EpochSampler, SegmentationDataset, loader, unpack
+from anatosegnet.data.dataset import (
+    EpochSampler,
+    SegmentationDataset,
+    loader,
+    unpack,
+)
 from anatosegnet.data.download import Source
 from anatosegnet.data.duplicates import (
     Digests,
@@ -28,15 +34,17 @@ from anatosegnet.data.duplicates import (
 from anatosegnet.data.exclude import leave_out
 from anatosegnet.data.files import LONGEST_NAME
 from anatosegnet.data.groups import Handling, Leakage, leakage, with_groups, without_copies
-from anatosegnet.data.reading import Cache, CaseReader, content_of_files
+from anatosegnet.data.reading import Cache, CaseReader, content_of_files, warn_once
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.records import Resized
+from anatosegnet.data.remarks import incomplete, looks_inverted
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
 from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
 from anatosegnet.places import path_part
 
 Part = Literal["train", "val", "test"]
+LOOKED_AT = 64  # cases that an augmentation may be tried on
 
 
 class SegmentationDataModule(lightning.LightningDataModule):
@@ -122,6 +130,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.exclude = [str(p) for p in ([exclude] if isinstance(exclude, str) else exclude)]
         self.duplicates: Handling = duplicates
         self.cases: dict[str, Case] = {}
+        self.passed_over: list[str] = []  # folders beside those that were looked for
         self.excluded: dict[str, Case | None] = {}  # None: too broken to become a case
         self.split: Split | None = None
         self.resized: Mapping[str, Resized] = {}  # by name, once setup has read the cases
@@ -205,6 +214,11 @@ class SegmentationDataModule(lightning.LightningDataModule):
                 f"{self.name}: the split ({split.description}) of {len(cases)} cases leaves "
                 f"{' and '.join(empty)} empty; give more cases or another split"
             )
+        if self.augmentation is not None:
+            some_cases = (self.resized[name] for name in split.train[:LOOKED_AT])
+            check_augmentation(self.augmentation, some_cases)
+        for line in self.remarks:
+            warn_once(f"data {self.name}: {line}")
         self.leakage = leakage(split, related, any(case.group for case in cases))
         self.cases = {case.name: case for case in grouped}
         self.split = split
@@ -220,6 +234,21 @@ class SegmentationDataModule(lightning.LightningDataModule):
             OSError: A file cannot be read.
         """
         return content_of_files(case)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the scores must know of the data beside its name; mostly nothing."""
+        known = [case for case in self.excluded.values() if case is not None]
+        normal_too = getattr(self, "include_normal", True)
+        missing = incomplete([*self.cases.values(), *known], self.published, normal_too)
+        if missing and self.passed_over:
+            missing += f"; not read: {some(self.passed_over)}"
+        return [line for line in (missing, looks_inverted(self.shares.values())) if line]
+
+    @property
+    def title(self) -> str:
+        """The name, with what a reader of the scores must know of the data."""
+        return self.name + (f" ({'; '.join(self.remarks)})" if self.remarks else "")
 
     @property
     def fingerprint(self) -> str:

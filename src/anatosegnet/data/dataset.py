@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from anatosegnet.data.augmentation import augmented
 from anatosegnet.data.case import Case
 from anatosegnet.data.records import Resized, one_channel_if_grey
 from anatosegnet.data.transforms import (
@@ -74,8 +75,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         image, mask = self.resized[name]
         if self.augmentation is not None:
             seed_augmentation(self.augmentation, (self.seed, epoch, number_of(name)))
-            augmented = self.augmentation(image=image, mask=mask)
-            image, mask = augmented["image"], augmented["mask"]
+            image, mask = augmented(self.augmentation, image, mask)
         if self.in_channels < image.shape[2]:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
         return {

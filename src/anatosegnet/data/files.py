@@ -47,6 +47,11 @@ def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             continue
         stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
         if path.suffix.lower() not in IMAGE_SUFFIXES:
+            if _holds_pictures(path):
+                problems.append(
+                    Problem(f"{shown(path)}: folders in here are not read; move its pictures up, "
+                            "or it away", stem)
+                )  # fmt: skip
             if complaint := not_read(path):
                 problems.append(Problem(complaint, stem))
             continue
@@ -68,6 +73,15 @@ def not_read(path: Path) -> str | None:
     return (
         f"{shown(path)}: {path.suffix or 'a picture without suffix'} is not read; convert it, or "
         f"name it as what it is ({kinds})"
+    )
+
+
+def _holds_pictures(path: Path) -> bool:
+    """Whether a folder holds pictures; those that systems put there (``@eaDir``) do not count."""
+    return (
+        path.is_dir()
+        and path.name[0].isalnum()
+        and any(inside.suffix.lower() in IMAGE_SUFFIXES for inside in path.iterdir())
     )
 
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
+from anatosegnet.data.case import CLASSES, NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.duplicates import Pair, read_pairs
 from anatosegnet.data.files import pair_by_stem, read_table, require_directory
 from anatosegnet.errors import UserError
 
-CLASSES = ("benign", "malignant", "normal")
 TABLE = "cases.csv"
 PAIRS = "duplicates.csv"
 

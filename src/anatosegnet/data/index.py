@@ -104,7 +104,7 @@ def as_markdown(audit: Audit) -> str:
     for kind, modes in content["modes"].items():
         if not modes:
             continue
-        stored = ", ".join(f"{number} × {mode}" for mode, number in modes.items())
+        stored = "; ".join(f"{number} × {mode}" for mode, number in modes.items())
         lines.append(f"- {kind}: {stored}")
     if audit.records:
         (low, high), (narrow, wide) = content["height"], content["width"]
