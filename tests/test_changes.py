@@ -171,7 +171,7 @@ def test_accepted_changes_are_said(
     scores = trained.evaluate()
     assert scores["conditions"]["changed data"] == condition
     assert scores["changed_data"] == summary["changed_data"]
-    assert notes({"a": []}, "a", [scores])["changed data"] == condition
+    assert notes({"a": []}, "a", [scores])["changed data"] == f"run run: {condition}"
     again = trained.repeat(accept=True)
     cases_alone = said.split("training")[-1] if change == "copy" else said  # its split is its own
     assert re.search(cases_alone.split("), ")[-1], again["test_conditions"]["changed data"])

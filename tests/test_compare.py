@@ -51,8 +51,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Stands in for the HTML report, which has tests of its own; keeps what it was given."""
     given: dict = {}
 
-    def write_comparison(output: Path, table: pandas.DataFrame, runs: dict) -> Path:
-        given.update(table=table, runs=runs)
+    def write_comparison(output: Path, table: pandas.DataFrame, runs: dict, changed: str) -> Path:
+        given.update(table=table, runs=runs, changed=changed)
         return output / "comparison.html"
 
     monkeypatch.setattr("anatosegnet.report.write_comparison", write_comparison)
@@ -62,6 +62,21 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict:
 def run_compare(*overrides: str) -> pandas.DataFrame:
     """Compare as the command line would."""
     return compare(compose(*overrides, name="compare"))
+
+
+@pytest.mark.slow
+def test_changed_data_of_one_run_are_said_of_the_table(tmp_path: Path, written: dict) -> None:
+    """Breaks if a comparison hides that one of its runs was scored, or trained, on other data."""
+    for seed in "01":
+        write_run(tmp_path / "sweep" / seed, f"seed={seed}")
+    summary = next((tmp_path / "sweep" / "1" / "evaluation").glob("*/summary.json"))
+    content = json.loads(summary.read_text())
+    content["conditions"]["changed data"], content["run"] = "accepted, 1 other mask (a)", "runs/1"
+    summary.write_text(json.dumps(content))
+    run_compare(f"runs={tmp_path / 'sweep'}")
+    assert written["changed"] == "run 1: accepted, 1 other mask (a)"
+    said = (tmp_path / "sweep" / "comparison" / "comparison.md").read_text()
+    assert "- changed data: run 1: accepted, 1 other mask (a)" in said
 
 
 @pytest.mark.slow

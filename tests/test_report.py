@@ -280,8 +280,9 @@ def test_comparison_holds_both_models_of_every_case(directory: Path, tmp_path: P
     """Breaks if scores or pictures of one model are shown under the other's name."""
     other = make_evaluation(tmp_path / "other", 9, different=3, seed=5, error=0.6)
     frame = pandas.DataFrame({"setting": ["<A>", "B"], "iou": [0.7, 0.6], "p": [None, 0.00001]})
-    path = write_comparison(tmp_path, frame, {"<A>": directory, "B": other})
+    path = write_comparison(tmp_path, frame, {"<A>": directory, "B": other}, "1 other mask (a)")
     page = read(path)
+    assert "changed data: 1 other mask (a)" in page.text
     assert path == tmp_path / "comparison.html"
     assert "< 0.001" in page.text and "<A>" in page.text
     data = json.loads(page.scripts["data"])

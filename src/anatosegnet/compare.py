@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
+from anatosegnet.changes import CONDITION
 from anatosegnet.config import verb
 from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
@@ -70,7 +71,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     }
     with replacing_directory(output, config.overwrite) as temporary:
         comparison.write_tables(temporary, table, notes)
-        write_comparison(temporary, table, shown)
+        write_comparison(temporary, table, shown, notes.get(CONDITION, ""))
     comparison.print_table(table, notes)
     say(f"written {output}")
     return table

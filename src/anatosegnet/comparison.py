@@ -143,11 +143,16 @@ def notes(
 ) -> dict[str, str]:
     """What a reader must know of the table; conditions that differ between runs are all named."""
     said: dict[str, str] = {}
-    for key in ("data", "split", CONDITION, "selection", "aggregation"):
+    for key in ("data", "split", "selection", "aggregation"):
         found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
-        text = " | ".join(text for text in found if text)
-        if text or key != CONDITION:
-            said[key] = text
+        said[key] = " | ".join(text for text in found if text)
+    changed = [
+        f"run {Path(summary.get('run', '')).name}: {summary['conditions'][CONDITION]}"
+        for summary in summaries
+        if CONDITION in summary.get("conditions", {})
+    ]
+    if changed:
+        said[CONDITION] = " | ".join(changed)
     said["runs"] = (
         "a case's score is its mean over the runs that scored it; sd is between runs"
         if any(len(frames) > 1 for frames in settings.values())

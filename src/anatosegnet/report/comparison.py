@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anatosegnet.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.report.evaluation import cases_of
 from anatosegnet.report.html import render, write
@@ -20,7 +21,9 @@ PICTURE_BUDGET = 18_000_000  # characters of pictures in the file
 CASE = ("class", "group", "birads", "device", "lesion_area_mm2", "lesion_area")
 
 
-def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path]) -> Path:
+def write_comparison(
+    output: Path, table: "DataFrame", runs: Mapping[str, Path], changed: str = ""
+) -> Path:
     """Write ``comparison.html``: the table, paired differences, and where two models disagree.
 
     Args:
@@ -29,6 +32,7 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
             the interval of ``<score>``, ``<score>_sd`` as its deviation.
         runs: A label and an evaluation directory for each model; cases that not all of them
             scored are left out.
+        changed: What had changed in the data of any run of the table.
 
     Returns:
         The file.
@@ -88,7 +92,7 @@ def write_comparison(output: Path, table: "DataFrame", runs: Mapping[str, Path])
         kind="Comparison",
         title=f"{len(evaluations)} models on the same {len(ids)} cases",
         settings=shown(rows_to_show(rows), deviations=True),
-        notes=notes(rows, scored, ids),
+        notes=[*notes(rows, scored, ids), *([f"{CONDITION}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
         "the models agree most. Their reports have them."
