@@ -54,7 +54,10 @@ def plant(box: Sandbox) -> None:
     touch = f"import os\nos.makedirs({str(box.canary)!r}, exist_ok=True)\n"
     for name in ("hubconf.py", "evil_module.py", "sitecustomize.py", "conftest.py"):
         (box.run / name).write_text(f"{touch}def evil(*a, **k):\n    {touch.splitlines()[1]}\n")
-    (box.run / "hydra_plugins").mkdir(exist_ok=True)
+    cached = box.run / "hub" / "Project-MONAI_perceptual-models_main"  # as torch.hub names it
+    for folder in (box.run / "hydra_plugins", cached):
+        folder.mkdir(parents=True, exist_ok=True)
+    (cached / "hubconf.py").write_text(touch)
     (box.run / "hydra_plugins" / "evil.py").write_text(touch)
     pickled = pickle.dumps(Evil(box.canary))
     for name in ("evil.pkl", "evil.joblib", "pytorch_model.bin"):
@@ -293,6 +296,7 @@ OUTWARD: dict[str, Any] = {
     "trainer/model_registry": ["a:b"], "trainer/benchmark": [True],
     "trainer/reload_dataloaders_every_n_epochs": [1],
     "callbacks/new": [
+        target(f"{LIGHTNING}.serve.ServableModuleValidator", server="fastapi"),
         target(f"{LIGHTNING}.cli.SaveConfigCallback", parser=None, config=None),
         target(f"{LIGHTNING}.callbacks.ModelCheckpoint", dirpath="OUT", filename="keep"),
         target(f"{LIGHTNING}.callbacks.ModelCheckpoint", _args_=["OUT"]),
@@ -373,7 +377,11 @@ OUTWARD: dict[str, Any] = {
         [target("albumentations.ReplayCompose", transforms=[], save_key="x")],
         [target("albumentations.Resize", height=10**6, width=10**6)],
     ],
-    "loss": [target("torch.nn.Identity"), target("monai.losses.MaskedLoss", loss="os.system"),
+    "loss": [target("monai.losses.PerceptualLoss", spatial_dims=3, is_fake_3d=False,
+                    network_type="medicalnet_resnet10_23datasets", cache_dir="RUN/hub"),
+             target("monai.losses.perceptual.RadImageNetPerceptualSimilarity",
+                    cache_dir="RUN/hub"),
+             target("torch.nn.Identity"), target("monai.losses.MaskedLoss", loss="os.system"),
              target("monai.losses.DiceLoss", other_act="os.system"), None, 3, []],
     "optimizer": [target("torch.optim.SGD", params="x"), target("torch.optim.Optimizer"),
                   target("torch.nn.ReLU"), None, "adam"],

@@ -13,7 +13,7 @@ from fuzzing.trials import Trial
 
 VALUES = (
     "null", "", "-1", "0", "1", "1.5", "true", "nan", "inf", "-inf", "1e400", "[]", "{}", "[1,2]",
-    "[[]]", "{a: 1}", "abc", "'a b'", "''", "é", "\u202e", "/", "..", "~", "/dev/null/x",
+    "[[]]", "{a: 1}", "abc", "'a b'", "''", "é", "\u202e", "..", "~", "/dev/null/x",
     "/proc/1/x", "\\${x}", "${name}", "${nothing}", "${oc.env:NOTHING}", "'${'", "???",
     "[null]", "{_target_: os.getpid}", "{_target_: torch.nn.Identity}", "1,2", "range(1,3)",
     "choice(1,2)", "x" * 300, "a=b", "'[/x]'", "{", "]", "'", "2147483648", "-0.0", "1_000",
@@ -91,6 +91,6 @@ def trials(ground: Path, seed: int) -> list[Trial]:
         misuse = MISUSE if name == "train" else generator.sample(MISUSE, 30)
         for words in [*given, *[[one] for one in misuse]]:
             found.append(Trial(f"{name}: {' '.join(words)!r}"[:200], [*arguments, *words], nothing,
-                               clean=True))  # fmt: skip
+                               own=True))  # fmt: skip
     generator.shuffle(found)
     return found

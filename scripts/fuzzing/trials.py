@@ -36,13 +36,14 @@ class Trial:
         name: What was prepared, and the verb.
         arguments: The verb and its arguments, from the working directory of a sandbox.
         prepare: Makes the sandbox hostile.
-        clean: Where the verb is refused, the working directory must stay empty.
+        own: The command is the user's own: it may build and write what it says, but where it is
+            refused, the working directory must stay empty.
     """
 
     name: str
     arguments: list[str]
     prepare: Edit
-    clean: bool = False
+    own: bool = False
     count = 1
 
     def run(self, ground: Path, seconds: float) -> Iterator[Result]:
@@ -57,12 +58,13 @@ class Trial:
             self.prepare(box)
             before = box.listing()
             outcome = attempt(self.arguments, box.work, box.limits(seconds))
-            harm = [*outcome.harm, *box.harm()]
-            if SECRET in outcome.text:
-                harm.append("secret: of the environment, printed")
-            harm += box.tells(SECRET.encode())
-            if self.clean and outcome.verdict == "refused" and box.listing() != before:
-                harm.append(f"left: {sorted(box.listing() - before)[:5]}")
+            harm = []
+            if not self.own:
+                harm = [*outcome.harm, *box.harm(), *box.tells(SECRET.encode())]
+                if SECRET in outcome.text:
+                    harm.append("secret: of the environment, printed")
+            elif outcome.verdict == "refused" and box.listing() != before:
+                harm = [f"left: {sorted(box.listing() - before)[:5]}"]
         finally:
             box.remove()
         words = {"tried", outcome.verdict, *(line.partition(":")[0] for line in harm)}

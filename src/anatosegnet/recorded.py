@@ -58,6 +58,9 @@ ADMITTED: dict[str, tuple[str, ...]] = {
         MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.datamodule.SegmentationDataModule",
     ),
 }  # fmt: skip
+# modules whose classes are of these kinds, but fetch and run code, serve, or write what they are
+# given while they are built
+NEVER = ("monai.losses.perceptual", "lightning.pytorch.serve", "lightning.pytorch.cli")
 # functions of this project that its configs name
 FUNCTIONS = frozenset({
     "anatosegnet.callbacks.progress_bar",
@@ -254,8 +257,9 @@ def admitted(target: Any, trust: Sequence[str] = ()) -> bool:
     for package, kinds in ADMITTED.items():
         if below(target, package):
             found = locate(target)
-            if isinstance(found, type) and below(found.__module__, package.partition(".")[0]):
-                return issubclass(found, tuple(locate(kind) for kind in kinds))
+            if isinstance(found, type) and below(found.__module__, package):
+                never = any(below(found.__module__, module) for module in NEVER)
+                return not never and issubclass(found, tuple(locate(kind) for kind in kinds))
     return False
 
 
