@@ -18,9 +18,10 @@ from anatosegnet.data.recorded_split import COLUMNS, RecordedSplit
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate
 from anatosegnet.leakage import leaked
-from anatosegnet.recorded import read_config
+from anatosegnet.recorded import read_config, written_config
 from anatosegnet.rows import read_rows, write_rows
 from anatosegnet.run import Run
+from anatosegnet.starting import open_run
 from anatosegnet.train import train
 from tests.running import compose
 from tests.test_leakage import write_folder
@@ -285,6 +286,15 @@ def test_patients_stay_known(original: Path, tmp_path: Path) -> None:
     united = {name: row["group"] for name, row in recorded.items() if row["duplicates"]}
     assert len(united) == 2 and len(set(united.values())) == 1
     assert leaked(run) == set()
+
+
+def test_accepting_is_of_the_command(trained: Trained, in_hydra_job: Callable[..., Any]) -> None:
+    """Breaks if the command line cannot accept, or a run once accepted accepts all its life."""
+    for verb in ("resume", "from_run"):
+        given = [f"{verb}={trained.run.directory}", "accept_changed_data=true", "trust=[tests]"]
+        config, _ = in_hydra_job(compose(*given), given, open_run)
+        assert config.accept_changed_data is True
+        assert "accept_changed_data" not in written_config(config)
 
 
 def test_a_damaged_record_of_changes(tmp_path: Path) -> None:
