@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anatosegnet.console import some
@@ -78,11 +79,11 @@ def not_read(path: Path) -> str | None:
 
 def _holds_pictures(path: Path) -> bool:
     """Whether a folder holds pictures; those that systems put there (``@eaDir``) do not count."""
-    return (
-        path.is_dir()
-        and path.name[0].isalnum()
-        and any(inside.suffix.lower() in IMAGE_SUFFIXES for inside in path.iterdir())
-    )
+    with suppress(OSError):  # one that may not be read is the system's own
+        return path.name[0].isalnum() and any(
+            inside.suffix.lower() in IMAGE_SUFFIXES for inside in path.iterdir()
+        )
+    return False
 
 
 def shown(path: Path) -> str:

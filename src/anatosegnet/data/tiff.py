@@ -19,6 +19,7 @@ FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_SIZES, PLANES = (
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
 JPEG_TABLES, SUBSAMPLING = 347, 530
 YCBCR, SEPARATE = 6, 2
+MOST_SAMPLES = 16  # of a pixel
 COMPRESSIONS = {1: "none", 5: "lzw", 7: "jpeg", 8: "deflate", 32946: "deflate", 32773: "packbits"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -78,6 +79,8 @@ class Tiff:
     def _pieces(self) -> Iterator[tuple[int, int, int]]:
         height, width = self.size
         samples = self._one(SAMPLES, 1)
+        if not 0 < samples <= MOST_SAMPLES:
+            raise IndexError(samples)
         bits = self._all(BITS, 1)
         bits = bits * samples if len(bits) < samples else bits
         planes = [[one] for one in bits] if self._one(PLANES, 1) == SEPARATE else [list(bits)]

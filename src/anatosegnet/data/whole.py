@@ -18,7 +18,7 @@ from anatosegnet.data.tiff import Tiff
 
 PNG_END = b"IEND\xaeB`\x82"
 
-MARKER = re.compile(rb"\xff+([^\x00\xff])")  # in a scan, FF 00 stands for the byte FF
+MARKER = re.compile(rb"\xff([^\x00\xff])")  # in a scan, FF 00 stands for the byte FF
 END, SCAN, RESTART_INTERVAL, RESTARTS = 0xD9, 0xDA, 0xDD, range(0xD0, 0xD8)
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)  # frames of 8 × 8 blocks
 # what a scan that has all its blocks never looks at, and one that lacks some takes for them
@@ -28,9 +28,9 @@ FILLERS = tuple(
     for first in (b"\xfe", b"\x2d")
 )
 
+CHUNK = 2**20  # bytes unpacked at once
 LONGEST_REST = 2**26  # bytes that deflated data may hold beyond its strip
 LZW_CLEAR, LZW_END, LZW_FIRST = 256, 257, 258
-LZW_WIDTHS = np.repeat((9, 10, 11, 12), (254, 512, 1024, 2048))  # bits of the codes after a clear
 
 
 class Damaged(ValueError):
@@ -101,8 +101,7 @@ def _segments(data: bytes) -> Iterator[tuple[int | None, bytes, int]]:
     """The segments of a JPEG file: marker, content, end; None marks a piece of a scan's data."""
     at = 2
     while True:
-        found = _next_marker(data, at)
-        marker, at = found[1][0], found.end()
+        marker, _, at = _next_marker(data, at)
         if marker == END:
             return
         if marker in RESTARTS or marker == 0x01:  # these stand alone
@@ -113,18 +112,22 @@ def _segments(data: bytes) -> Iterator[tuple[int | None, bytes, int]]:
         yield marker, data[at + 2 : end], end
         at = end
         while marker == SCAN:
-            found = _next_marker(data, at)
-            yield None, b"", found.start()
-            if found[1][0] not in RESTARTS:
+            following, start, after = _next_marker(data, at)
+            yield None, b"", start
+            if following not in RESTARTS:
                 break
-            at = found.end()
+            at = after
 
 
-def _next_marker(data: bytes, at: int) -> re.Match[bytes]:
+def _next_marker(data: bytes, at: int) -> tuple[int, int, int]:
+    """The next marker from a place on, where it begins (with bytes FF before it), where it ends."""
     found = MARKER.search(data, at)
     if found is None:
         raise Damaged("the end of the file is missing")
-    return found
+    start = found.start()
+    while start > at and data[start - 1] == 0xFF:
+        start -= 1
+    return found[1][0], start, found.end()
 
 
 @dataclass
@@ -213,6 +216,8 @@ def check_tiff(data: bytes, tiff: Tiff) -> None:
         piece = data[start : start + length]
         if len(piece) < length:
             raise Damaged("the end of the file is missing")
+        if tiff.compression in ("lzw", "packbits") and length > 2 * expected + 1024:
+            raise Damaged("its compressed data is longer than it can be")
         if tiff.compression == "jpeg":
             check_jpeg(tiff.jpeg_tables[:-2] + piece[2:] if tiff.jpeg_tables else piece)
             continue
@@ -228,11 +233,12 @@ def check_tiff(data: bytes, tiff: Tiff) -> None:
 
 
 def _deflate_length(data: bytes, most: int) -> int:
-    """Bytes that deflated data holds, up to ``most``; Damaged where its checksum is wrong."""
-    stream = zlib.decompressobj()
+    """Bytes that deflated data holds; Damaged where its checksum is wrong, or it has no end."""
+    stream, length = zlib.decompressobj(), 0
     try:
-        length = len(stream.decompress(data, most))
-        stream.decompress(stream.unconsumed_tail, LONGEST_REST)  # to its checksum
+        while data and not stream.eof and length <= most + LONGEST_REST:
+            length += len(stream.decompress(data, CHUNK))
+            data = stream.unconsumed_tail
     except zlib.error as error:
         raise Damaged("its compressed data is wrong") from error
     if not stream.eof:
@@ -254,37 +260,30 @@ def _packbits_length(data: bytes) -> int:
 
 
 def _lzw_length(data: bytes) -> int:
-    """Bytes that LZW data holds; Damaged where a code is none, or the last one is not the end.
-
-    After each clear the table grows by an entry a code, so the width of a code depends on its place
-    alone.
-    """
+    """Bytes that LZW data holds; Damaged where a code is none, or the last one is not the end."""
     if data[:1] == b"\0" and len(data) > 1 and data[1] & 1:
         raise Damaged("it is of a kind of LZW that is no longer used")
-    padded = np.frombuffer(data + bytes(4), np.uint8).astype(np.uint32)
-    starts = np.concatenate([[0], np.cumsum(LZW_WIDTHS)[:-1]])
-    total = bit = 0
-    while bit + 9 <= 8 * len(data):
-        bits = bit + starts
-        widths = LZW_WIDTHS[bits + LZW_WIDTHS <= 8 * len(data)]
-        bits = bits[: len(widths)]
-        byte, shift = bits >> 3, 24 - (bits & 7) - widths
-        word = (padded[byte] << 16) | (padded[byte + 1] << 8) | padded[byte + 2]
-        codes = ((word >> shift) & ((1 << widths) - 1)).tolist()
-        lengths = [1] * LZW_FIRST
-        previous = 0
-        for place, code in enumerate(codes):
-            if code == LZW_END:
-                return total
-            if code == LZW_CLEAR:
-                bit = int(bits[place] + widths[place])
-                break
-            if previous:
-                lengths.append(previous + 1)
-            if code >= len(lengths):
-                raise Damaged("its compressed data is wrong")
-            previous = lengths[code]
-            total += previous
-        else:
-            break
+    total = previous = buffer = bits = 0
+    lengths = [1] * LZW_FIRST  # of the bytes that each code stands for
+    width = 9
+    for byte in data:
+        buffer, bits = buffer << 8 | byte, bits + 8
+        if bits < width:
+            continue
+        bits -= width
+        code, buffer = buffer >> bits, buffer & ((1 << bits) - 1)
+        if code == LZW_END:
+            return total
+        if code == LZW_CLEAR:
+            del lengths[LZW_FIRST:]
+            width, previous = 9, 0
+            continue
+        if previous:
+            lengths.append(previous + 1)
+        if code >= len(lengths):
+            raise Damaged("its compressed data is wrong")
+        previous = lengths[code]
+        total += previous
+        if len(lengths) + 1 >> width and width < 12:  # one early, as TIFF has it
+            width += 1
     raise Damaged("the end of its compressed data is missing")
