@@ -16,10 +16,11 @@ VALUES = (
     "[[]]", "{a: 1}", "abc", "'a b'", "''", "é", "\u202e", "..", "~", "/dev/null/x",
     "/proc/1/x", "\\${x}", "${name}", "${nothing}", "${oc.env:NOTHING}", "'${'", "???",
     "[null]", "{_target_: os.getpid}", "{_target_: torch.nn.Identity}", "1,2", "range(1,3)",
-    "choice(1,2)", "x" * 300, "a=b", "'[/x]'", "{", "]", "'", "2147483648", "-0.0", "1_000",
+    "choice(1,2)", "x" * 300, "a=b", "'[/x]'", "{", "]", "'", "-0.0",
 )  # fmt: skip
-# for keys that name sizes: a large number is a large request, not a wrong one
-HUGE = ("99999999999999999999", "1e30", "60000")
+# of keys that name amounts a large number is a large request, not a wrong one
+HUGE = ("99999999999999999999", "1e30", "60000", "2147483648", "1_000")
+AMOUNTS = ("count", "max_epochs", "num_workers", "trials", "devices", "patience")
 MISUSE = (
     "=", "==", "+", "~", "~nothing", "+nothing=1", "++nothing=1", "nothing=1", "nothing", "a.b.c=1",
     "@=1", "model@=x", "model@loss=unet", "+model@callbacks.x=unet", "model", "model=", "model=[]",
@@ -52,7 +53,7 @@ def wrong(generator: random.Random, keys: list[str], count: int) -> Iterator[str
     """So many wrong settings: a key and a value that it cannot have, at random."""
     for _ in range(count):
         key = generator.choice(keys)
-        value = generator.choice(VALUES + HUGE * (key not in ("data.count", "trainer.max_epochs")))
+        value = generator.choice(VALUES + HUGE * (not key.endswith(AMOUNTS)))
         prefix = generator.choice(("", "", "", "", "", "+", "++", "~"))
         yield f"{prefix}{key}={value}"
 
