@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,33 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
     with pytest.raises(OSError), replacing_directory(tmp_path / "results", True) as folder:
         raise OSError(errno.EIO, "input/output error")
     assert [path.name for path in tmp_path.rglob("*")] == ["results", "old"]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "evaluation", "evaluation/phantom", ".lock"])
+def test_links_out_of_a_run_are_not_written_through(tmp_path: Path, name: str) -> None:
+    """Breaks if a run that was handed over writes into a folder of its opener's."""
+    run = Run(tmp_path / "run")
+    elsewhere = tmp_path / "mine"
+    elsewhere.mkdir()
+    (run.directory / name).parent.mkdir(parents=True)
+    (run.directory / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link out of the run"), run.locked():
+        pass
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_run_may_be_a_link_and_hold_links(tmp_path: Path) -> None:
+    """Breaks if a run on another disk, or a logger's own link inside it, is refused."""
+    (tmp_path / "there" / "logs" / "first").mkdir(parents=True)
+    (tmp_path / "there" / "logs" / "latest").symlink_to("first")
+    (tmp_path / "run").symlink_to("there")
+    with Run(tmp_path / "run").locked():
+        pass
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_lock_that_is_no_file_is_one_line(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Breaks if a folder or a pipe in the place of the lock is a traceback, or is waited for."""
+    make(tmp_path / ".lock")
+    with pytest.raises(UserError, match="is not a file"), Run(tmp_path).locked():
+        pass

@@ -59,6 +59,7 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     scoring = Scoring.from_config(config)
     if config.extremes < 1:
         raise UserError(f"extremes={config.extremes} must be at least 1")
+    run.require_no_way_out()
     chosen = test_cases(run, config, own_data)
     data, names = chosen.data, chosen.names
     output = evaluation_directory(run, data.name, scoring.at)

@@ -82,13 +82,31 @@ class Run:
         """Whether a run began here: its config was written."""
         return self.config_path.is_file()
 
+    def require_no_way_out(self) -> None:
+        """UserError if what is going to be written here would be written elsewhere.
+
+        A run that was handed over may hold a link to a folder of yours.
+        """
+        for folder, names, files in os.walk(self.directory):
+            for name in [*names, *(name for name in files if name == ".lock")]:
+                path = Path(folder, name)
+                if path.is_symlink() and not below(path, self.directory):
+                    raise UserError(
+                        f"{path} is a link out of the run, so that something would be written "
+                        "elsewhere; remove it, or link the whole run instead"
+                    )
+        lock = self.directory / ".lock"
+        if lock.exists() and not lock.is_file():
+            raise UserError(f"{lock} is not a file; remove it")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this directory; a kill opens it again.
 
         Raises:
-            UserError: Another process trains here.
+            UserError: Another process trains here, or a link leads out of the run.
         """
+        self.require_no_way_out()
         self.directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.directory / ".lock")
         try:
@@ -130,6 +148,13 @@ class Run:
         summary = {**self.summary, **entries}
         write_json(self.summary_path, summary)
         return summary
+
+
+def below(path: Path, directory: Path) -> bool:
+    """Whether a path leads to a place inside a directory."""
+    with suppress(OSError, RuntimeError):  # RuntimeError: a link to itself
+        return path.resolve().is_relative_to(directory.resolve())
+    return False
 
 
 @contextmanager
