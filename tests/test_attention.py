@@ -301,3 +301,17 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
     """Breaks if a setting out of range goes through in silence."""
     with pytest.raises(ValueError, match=message):
         AnatomicalAttention(16, **settings)
+
+
+@pytest.mark.parametrize("axis", [-1, -2, -3])
+def test_differences_are_those_of_torch_diff_to_the_bit(axis: int) -> None:
+    """Breaks if seeded trainings change: in values, or in the order of the gradients' sum."""
+    gradients = []
+    for function in (lambda x: forward_difference(x, axis).narrow(axis, 0, x.shape[axis] - 1),
+                     lambda x: torch.diff(x, dim=axis)):  # fmt: skip
+        x = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        y = x * 1.1
+        (y.square().sum() + (function(y) ** 3 * 0.3).sum()).backward()
+        gradients.append((function(x).detach(), x.grad))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.equal(ours, theirs)

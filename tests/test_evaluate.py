@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from anatosegnet.data.checksum import sha256
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory
-from anatosegnet.inference import Predictor, mask_at
+from anatosegnet.inference import NO_NUMBER, Predictor, mask_at
 from anatosegnet.metrics import overlap_scores
 from anatosegnet.overlay import encode_png
 from anatosegnet.predict import predict
@@ -138,7 +139,7 @@ def test_a_diverged_network_overwrites_nothing(run: Run) -> None:
     checkpoint = torch.load(run.best_path, weights_only=True)
     for weights in checkpoint["state_dict"].values():
         if weights.is_floating_point():
-            weights.fill_(float("nan"))
+            weights.fill_(3e38)  # finite, and so is nothing that they are multiplied with
     torch.save(checkpoint, run.best_path)
     with pytest.raises(UserError, match=r"not a number on 4 of 4 cases: phantom_00") as caught:
         evaluate(run, compose("overwrite=true", name="evaluate"))
@@ -220,6 +221,27 @@ def test_predict_says_what_it_passes_over(
             predict(run, images / name, output, compose(name="predict"))
     with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
         predict(run, images, output, compose("batch_size=0", name="predict"))
+
+
+def test_an_output_that_is_no_number_is_no_mask(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if NaN is written as a mask without a lesion."""
+    whole = Predictor.probabilities
+
+    def probabilities(self: Predictor, images: Sequence[np.ndarray]) -> np.ndarray:
+        result = whole(self, images)
+        result[1, 0, 0] = np.nan
+        return result
+
+    monkeypatch.setattr(Predictor, "probabilities", probabilities)
+    images, output = folder / "images", folder.parent / "out"
+    failures = predict(run, images, output, compose(name="predict"))
+    bad = sorted(images.iterdir())[1]
+    assert failures == [f"{bad}: {NO_NUMBER}"] and failures[0] in capsys.readouterr().err
+    assert len(list(output.iterdir())) == 5 and not (output / f"{bad.stem}.png").exists()
+    with pytest.raises(UserError, match="not a number"):
+        Predictor.from_run(run, "cpu").masks([np.zeros((64, 64, 3), np.uint8)] * 2)
 
 
 def test_long_names_and_one_failure(run: Run, folder: Path) -> None:

@@ -241,3 +241,18 @@ def test_settings_have_the_described_defaults() -> None:
         beta=0.0,
         placement="replace",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("differential", ["spatial", "released", "none"])
+@pytest.mark.parametrize("bias", ["rows", "raster", "none"])
+def test_trace_and_older_onnx(tmp_path: Path, bias: str, differential: str) -> None:
+    """Breaks if tools that trace on a CPU (Core ML, FLOP counters, older ONNX) cannot."""
+    attention = {"bias": bias, "differential": differential}
+    model = AnatoSegNet("resnet18", pretrained=False, attention=attention).eval()
+    x, more = torch.randn(1, 3, 64, 64), torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, x)
+        torch.testing.assert_close(traced(more), model(more), rtol=1e-4, atol=1e-5)
+        torch.onnx.export(model, (x,), tmp_path / "net.onnx", dynamo=False)
+    assert (tmp_path / "net.onnx").stat().st_size

@@ -8,10 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anatosegnet.contract import require_logits
 from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
+from anatosegnet.errors import UserError
 from anatosegnet.metrics import lesion_probability
 from anatosegnet.run import Run
 
+NO_NUMBER = (
+    "the network's output is not a number: its training diverged, or its precision is too low"
+)
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -82,7 +87,10 @@ class Predictor:
             images: RGB images (H, W, 3) uint8 of any sizes.
 
         Returns:
-            (B, height, width) float32 in [0, 1].
+            (B, height, width) float32 in [0, 1]; see `NO_NUMBER` for what else may be there.
+
+        Raises:
+            UserError: The network gives something else than logits (B, 2, height, width).
         """
         tensors = [
             image_to_tensor(
@@ -93,11 +101,18 @@ class Predictor:
         batch: Tensor = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
         with self._autocast():
             logits = self.model(batch)
+        require_logits(logits, batch, type(self.model).__name__)
         return lesion_probability(logits).cpu().numpy()
 
     def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Lesion masks at the images' own sizes, each (H, W) bool."""
+        """Lesion masks at the images' own sizes, each (H, W) bool.
+
+        Raises:
+            UserError: The network's output is not a number.
+        """
         probabilities = self.probabilities(images)
+        if not np.isfinite(probabilities).all():
+            raise UserError(NO_NUMBER)
         return [
             mask_at(probability, (image.shape[0], image.shape[1]))
             for probability, image in zip(probabilities, images, strict=True)

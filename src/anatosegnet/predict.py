@@ -51,7 +51,7 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
         UserError: Nothing can be done at all, or a mask would be overwritten.
         OSError: The masks cannot be written; those before are there and whole.
     """
-    from anatosegnet.inference import Predictor, mask_at
+    from anatosegnet.inference import NO_NUMBER, Predictor, mask_at
     from anatosegnet.overlay import encode_png
 
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
@@ -77,6 +77,9 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
             return
         probabilities = predictor.probabilities([item.pixels for item in batch])
         for item, probability in zip(batch, probabilities, strict=True):
+            if not np.isfinite(probability).all():
+                fail(f"{item.path}: {NO_NUMBER}")
+                continue
             mask = mask_at(probability, item.size).view(np.uint8) * np.uint8(255)
             try:
                 with replacing(targets[item.path]) as temporary:

@@ -33,7 +33,9 @@ def attend(
     Returns:
         (B, heads, N, d).
     """
-    exporting = torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+    exporting = (  # into a graph, which holds no function of our own
+        torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    )
     if query.device.type == "cpu" and not exporting:
         return _BlockedAttention.apply(query, key, value, scale, slope)
     mask = None
