@@ -173,6 +173,17 @@ def test_cut_tiffs_are_refused(tmp_path: Path, what: str) -> None:
             read_image(path)
 
 
+def test_a_tiff_without_its_colours_is_refused(tmp_path: Path) -> None:
+    """Breaks if the palette of a cut file is taken for black, or made up."""
+    buffer = io.BytesIO()
+    Image.fromarray(SCENE).convert("P").save(buffer, "TIFF", compression="packbits")
+    (tmp_path / "a.tif").write_bytes(buffer.getvalue())
+    assert read_image(tmp_path / "a.tif").any()
+    (tmp_path / "a.tif").write_bytes(buffer.getvalue()[:-1400])
+    with pytest.raises(CaseError, match="its directory cannot be read"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_damaged_tiffs_say_nothing_of_their_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

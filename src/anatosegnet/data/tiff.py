@@ -18,6 +18,9 @@ FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_SIZES, PLANES = (
 )
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
 JPEG_TABLES, SUBSAMPLING = 347, 530
+PALETTE = 320
+NEEDED = {*range(WIDTH, PHOTOMETRIC + 1), STRIPS, SAMPLES, ROWS, STRIP_SIZES, PLANES, PALETTE,
+          *range(TILE_WIDTH, TILE_SIZES + 1), JPEG_TABLES, SUBSAMPLING}  # fmt: skip
 YCBCR, SEPARATE = 6, 2
 MOST_SAMPLES = 16  # of a pixel
 COMPRESSIONS = {1: "none", 5: "lzw", 7: "jpeg", 8: "deflate", 32946: "deflate", 32773: "packbits"}
@@ -42,12 +45,14 @@ class Tiff:
     """
 
     def __init__(self, data: bytes) -> None:
-        big = data[2:4] in (b"+\0", b"\0+")
         try:
-            self._tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
+            header = data[: 16 if _is_big(data) else 8]
+            self._tags = TiffImagePlugin.ImageFileDirectory_v2(header)
             file = io.BytesIO(data)
             file.seek(self._tags.next)
             self._tags.load(file)
+            if lost := NEEDED & {tag for tag, _ in _entries(data)} - set(self._tags):
+                raise ValueError(lost)  # their values lie beyond the end
             self.is_alone = not self._tags.next
             self.compression = COMPRESSIONS.get(self._one(COMPRESSION, 1), "other")
             if self._one(FILL_ORDER, 1) != 1:  # bits from the right
@@ -112,13 +117,27 @@ class Tiff:
 
 def without_orientation(data: bytes) -> bytes:
     """A TIFF file that claims to need no turning: decoders differ in what they make of the tag."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
+    changed = bytearray(data)
+    for tag, at in _entries(data):
+        if tag == ORIENTATION:
+            struct.pack_into(_order(data) + "H", changed, at, 1)
+    return bytes(changed)
+
+
+def _entries(data: bytes) -> Iterator[tuple[int, int]]:
+    """The tags of the first directory, each with the place of its value (or of where that is)."""
+    order, big = _order(data), _is_big(data)
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
-    changed = bytearray(data)
     for number in range(count):
         entry = at + (8 + 20 * number if big else 2 + 12 * number)
-        if struct.unpack_from(order + "H", data, entry)[0] == ORIENTATION:
-            struct.pack_into(order + "H", changed, entry + (12 if big else 8), 1)
-    return bytes(changed)
+        (tag,) = struct.unpack_from(order + "H", data, entry)
+        yield tag, entry + (12 if big else 8)
+
+
+def _order(data: bytes) -> str:
+    return "<" if data[:2] == b"II" else ">"
+
+
+def _is_big(data: bytes) -> bool:
+    return data[2:4] in (b"+\0", b"\0+")
