@@ -126,11 +126,21 @@ def remove(it: Trained) -> None:
         it.file(it.test[0], part).unlink()
 
 
+def other_class(it: Trained) -> None:
+    """The dataset's table takes a benign test case for a malignant one, or the reverse."""
+    label = "malignant" if it.test[0].startswith("benign") else "benign"
+    names = sorted(path.stem for path in (it.root / "images").iterdir())
+    classes = {name: name.partition("_")[0] for name in names} | {it.test[0]: label}
+    rows = "".join(f"{name},{its}\n" for name, its in classes.items())
+    (it.root / "cases.csv").write_text("id,class\n" + rows)
+
+
 CHANGES: dict[str, tuple[Callable[[Trained], None], str]] = {
     "swapped names": (swap_names, r"2 other images \(\w+, \w+\), 2 other masks"),
     "training mask": (lambda it: invert(it.file(it.train[0], "labels")), r"1 other mask \(\w+\)"),
     "test mask": (lambda it: invert(it.file(it.test[0], "labels")), r"1 other mask \(\w+\)"),
     "copy": (copy_over_test, r"1 test image seen in training \(\w+\), 1 other image"),
+    "class": (other_class, r"1 other class \(\w+\)"),
     "added": (add, r"1 case added \(benign_99\)"),
     "gone": (remove, r"1 case gone \(\w+\)"),
 }
