@@ -11,7 +11,8 @@ process of its own on a copy of a small run and its data, with limits of time an
 ends well if it succeeds or is refused in one line, starts nothing, and writes nothing elsewhere.
 Exit status 1 if one does not. Linux only.
 
-Columns: ``unseen``: accepted, though the pixels are others; ``executed``: a program, a connection
+Columns: ``unseen``: accepted, though the pixels are others; ``unforeseen``: of those refused, with
+a line of a library instead of one of ours; ``executed``: a program, a connection
 or foreign code was started; ``outside``: something was written where the opener did not say;
 ``secret``: of the environment, printed or written; ``left``: by what was refused; ``half``: of a
 picture taken for all of it; ``traceback``: or any other end but success and one line.
@@ -33,10 +34,10 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = (
-    "possible", "tried", "accepted", "unseen", "refused", "executed", "outside", "secret", "left",
-    "half", "hang", "traceback",
+    "possible", "tried", "accepted", "unseen", "refused", "unforeseen", "executed", "outside",
+    "secret", "left", "half", "hang", "traceback",
 )  # fmt: skip
-BAD = COLUMNS[5:]
+BAD = COLUMNS[6:]
 SECONDS = 30  # of a verb, on a busy machine, before it counts as a hang
 
 
@@ -125,6 +126,7 @@ def fuzz(
             slowest = max(slowest, (result.seconds, result.name))
             if set(result.words) & set(BAD):
                 failures.append(asdict(result))
+            if set(result.words) & {*BAD, "unforeseen"}:
                 print(
                     f"{kind}: {result.name}: {', '.join(result.words)}: {result.text}", flush=True
                 )

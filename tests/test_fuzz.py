@@ -19,7 +19,7 @@ def test_a_share_of_the_attacks_does_no_harm(tmp_path: Path) -> None:
     And if the script that is to find such can no longer be run.
     """
     counts = tmp_path / "counts.json"
-    shares = ("--share", "0.004", "--minutes", "0.3", "--seed", "7", "--out", str(counts))
+    shares = ("--share", "0.002", "--minutes", "0.2", "--seed", "7", "--out", str(counts))
     process = subprocess.run(
         [sys.executable, str(SCRIPT), *shares],
         capture_output=True, text=True, timeout=300, check=False,

@@ -29,6 +29,7 @@ HOSTILE = (
     "timm.create_model", "anatosegnet", "torch.nn", ".torch.nn.ReLU", "torch..nn.ReLU",
     "torch.nn.ReLU.__init__", "torch.nn.ReLU.__call__.__globals__",
     "lightning.pytorch.cli.LightningCLI", "lightning.pytorch.cli.SaveConfigCallback",
+    "lightning.pytorch.loggers.NeptuneLogger", "lightning.pytorch.loggers.MLFlowLogger",
     "lightning.pytorch.serve.ServableModuleValidator", "monai.losses.PerceptualLoss",
     "monai.losses.perceptual.RadImageNetPerceptualSimilarity",
     "torch.nn.modules.module.torch.jit.ScriptModule",
@@ -272,11 +273,15 @@ def test_relative_places_are_inside_the_run(tmp_path: Path) -> None:
     """A relative path is taken from the opener's working directory."""
     config = OmegaConf.create({
         "run_dir": str(tmp_path),
-        "callbacks": {"c": {"dirpath": "x", "filename": "best", "monitor": "val/iou"}},
+        "callbacks": {
+            "c": {"dirpath": "x", "filename": "best", "monitor": "val/iou"},
+            "h": {"_args_": ["metrics.csv"]},
+        },
         "logger": {"t": {"save_dir": f"{tmp_path}/t", "name": ""}},
     })  # fmt: skip
     confine(config)
     assert config.callbacks.c == {
         "dirpath": f"{tmp_path}/x", "filename": "best", "monitor": "val/iou",
     }  # fmt: skip
+    assert config.callbacks.h == {"_args_": [f"{tmp_path}/metrics.csv"]}
     assert config.logger.t.save_dir == f"{tmp_path}/t"

@@ -8,6 +8,7 @@ from fuzzing.attempts import SECRET, attempt, last_lines
 from fuzzing.ground import Sandbox
 
 Edit = Callable[[Sandbox], None]
+OUTPUTS = {"out", "new", "comparison", "index"}  # what commands of trials name as their output
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,7 @@ class Result:
 
     Attributes:
         name: Of the trial.
-        words: ``tried``, and those that apply of accepted, refused, executed, outside, secret,
-            left, hang, traceback.
+        words: ``tried``, and those columns of ``fuzz.py`` that apply.
         text: The line to show of it.
         seconds: It took so long.
     """
@@ -61,6 +61,9 @@ class Trial:
             harm = []
             if not self.own:
                 harm = [*outcome.harm, *box.harm(), *box.tells(SECRET.encode())]
+                written = {path.partition("/")[0] for path in box.listing() - before}
+                if strange := written - OUTPUTS:
+                    harm.append(f"outside: {sorted(strange)} in the working directory")
                 if SECRET in outcome.text:
                     harm.append("secret: of the environment, printed")
             elif outcome.verdict == "refused" and box.listing() != before:
@@ -68,5 +71,7 @@ class Trial:
         finally:
             box.remove()
         words = {"tried", outcome.verdict, *(line.partition(":")[0] for line in harm)}
+        if "ANATOSEGNET_DEBUG=1 shows where" in outcome.text:
+            words.add("unforeseen")
         text = " | ".join([*harm, last_lines(outcome.text)])[:800]
         yield Result(self.name, tuple(sorted(words)), text, outcome.seconds)

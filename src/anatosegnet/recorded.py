@@ -24,7 +24,9 @@ OPENERS = frozenset({"trust", "accept_changed_data", "recorded"})  # who opens a
 HERE = "${run_dir}"  # the run directory, in its own config
 MARK = "recorded"  # key of a config that was read from a run: the packages trusted beside ADMITTED
 WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files
-PLACE = re.compile(r"(^|_)(dir|dirpath|directory|folder|path|file)$")  # such as default_root_dir
+PLACE = re.compile(
+    r"^_args_$|(^|_)(dir|dirpath|directory|folder|path|file)$"
+)  # such as default_root_dir
 OUTSIDE = re.compile(r"^(/|~|[A-Za-z]:|\\)|(^|[/\\])\.\.([/\\]|$)|://")
 
 COLLECTIONS = ("callbacks", "logger")  # groups of groups
@@ -58,9 +60,12 @@ ADMITTED: dict[str, tuple[str, ...]] = {
         MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.datamodule.SegmentationDataModule",
     ),
 }  # fmt: skip
-# modules whose classes are of these kinds, but fetch and run code, serve, or write what they are
-# given while they are built
-NEVER = ("monai.losses.perceptual", "lightning.pytorch.serve", "lightning.pytorch.cli")
+# modules whose classes are of these kinds, but fetch and run code, serve, write what they are given
+# while they are built, or report to an account or a server that the config names
+NEVER = (
+    "monai.losses.perceptual", "lightning.pytorch.serve", "lightning.pytorch.cli",
+    *(f"lightning.pytorch.loggers.{name}" for name in ("comet", "litlogger", "mlflow", "neptune")),
+)  # fmt: skip
 # functions of this project that its configs name
 FUNCTIONS = frozenset({
     "anatosegnet.callbacks.progress_bar",
