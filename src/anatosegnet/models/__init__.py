@@ -2,5 +2,33 @@
 
 from anatosegnet.models.anatosegnet import AnatoSegNet, AttentionSettings
 from anatosegnet.models.attention import AnatomicalAttention
+from anatosegnet.models.attention_unet import AttentionUNet
+from anatosegnet.models.cmunet import CMUNet
+from anatosegnet.models.cmunext import CMUNeXt
+from anatosegnet.models.medt import MedT
+from anatosegnet.models.mobile_uvit import MobileUViT
+from anatosegnet.models.swin_unet import SwinUnet
+from anatosegnet.models.transunet import TransUNet
+from anatosegnet.models.ukan import UKAN
+from anatosegnet.models.unet_3_plus import UNet3Plus
+from anatosegnet.models.unet_classic import UNet
+from anatosegnet.models.unet_plus_plus import UNetPlusPlus
+from anatosegnet.models.unext import UNeXt
 
-__all__ = ["AnatoSegNet", "AnatomicalAttention", "AttentionSettings"]
+__all__ = [
+    "UKAN",
+    "AnatoSegNet",
+    "AnatomicalAttention",
+    "AttentionSettings",
+    "AttentionUNet",
+    "CMUNeXt",
+    "CMUNet",
+    "MedT",
+    "MobileUViT",
+    "SwinUnet",
+    "TransUNet",
+    "UNeXt",
+    "UNet",
+    "UNet3Plus",
+    "UNetPlusPlus",
+]

@@ -1,0 +1,44 @@
+"""The table of docs/models.md: what each comparison network costs, and its published score."""
+
+import re
+
+import hydra
+import torch
+from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
+
+from anatosegnet.config import config_directory
+
+HEADER = re.compile(
+    r"# (?P<source>.+)\. [\d.]+ M parameters\. BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) "
+    r"\((?P<protocol>.+)\)\."
+)
+
+
+def main() -> None:
+    """Print a row for each YAML that opens with a published score."""
+    print("| `model=` | network | parameters | GMAC | IoU | F1 | protocol of the scores |")
+    print("|---|---|---|---|---|---|---|")
+    for path in sorted((config_directory() / "model").glob("*.yaml")):
+        header = HEADER.match(path.read_text())
+        if header is None:
+            continue
+        config = OmegaConf.load(path)
+        config.num_classes, config.in_channels = 1, 3
+        size = int(re.search(r"(\d+) px", header["protocol"])[1])
+        if "image_size" in config:
+            config.image_size = size
+        with torch.device("meta"):  # shapes alone, no weights
+            network = hydra.utils.instantiate(config).eval()
+            with FlopCounterMode(display=False) as counter:
+                network(torch.empty(1, 3, size, size))
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        gmac = counter.get_total_flops() / 2e9
+        print(
+            f"| `{path.stem}` | {header['source']} | {parameters:,} | {gmac:.2f} | "
+            f"{header['iou']} | {header['f1']} | {header['protocol']} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
