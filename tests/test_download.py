@@ -204,6 +204,8 @@ def test_wrong_checksum(serve: Any, tmp_path: Path, checksum: str) -> None:
         (zip_of({"link": b"/etc"}, external_attr=(stat.S_IFLNK | 0o777) << 16), "is a link"),
         (zip_of({"pipe": b""}, external_attr=(stat.S_IFIFO | 0o777) << 16), "is a link"),
         (zip_of({"data_set/bomb": bytes(30_000_000)}), "zip bomb"),
+        (zip_of({}), "it holds no file"),
+        (zip_of({"data_set/": b""}), "it holds no file"),
         (GOOD[:-400_000], "no zip file"),
         (GOOD[:1000] + b"\x00" * 50 + GOOD[1050:], "damaged"),
         (b"<html>Please log in</html>", "a web page"),

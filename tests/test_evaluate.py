@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from anatosegnet import console
 from anatosegnet.config import errors_in_one_line
 from anatosegnet.data.case import read_image, read_mask
 from anatosegnet.data.checksum import sha256
+from anatosegnet.data.folder import FolderDataModule
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory
@@ -242,6 +244,25 @@ def test_an_output_that_is_no_number_is_no_mask(
     assert len(list(output.iterdir())) == 5 and not (output / f"{bad.stem}.png").exists()
     with pytest.raises(UserError, match="not a number"):
         Predictor.from_run(run, "cpu").masks([np.zeros((64, 64, 3), np.uint8)] * 2)
+
+
+def test_long_work_says_how_far_it_is(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks if predicting thousands of images, scoring them, or reading them, is silent."""
+    monkeypatch.setattr(console, "PATIENCE", 0)
+    monkeypatch.setattr(console, "BETWEEN_LINES", 0)
+    predict(run, folder / "images", folder.parent / "out", compose(name="predict"))
+    lines = capsys.readouterr().err.splitlines()
+    assert "predicting 3 of 6 (50 %), 0:00 left" in lines
+    evaluate(run, compose("surface=false", name="evaluate"))
+    assert "scoring 4 of 4 (100 %)" in capsys.readouterr().err.splitlines()
+    data = FolderDataModule(str(folder), image_size=32)
+    data.setup()
+    assert len(data.fingerprint) == 12
+    lines = capsys.readouterr().err.splitlines()
+    assert "reading 3 of 6 (50 %), 0:00 left" in lines
+    assert lines.count("checking files 3 of 6 (50 %), 0:00 left") == 2
 
 
 def test_long_names_and_one_failure(run: Run, folder: Path) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from anatosegnet.errors import UserError, of_the_disk
-from anatosegnet.run import Run, remove_leftovers, replacing, replacing_directory
+from anatosegnet.run import Run
+from anatosegnet.writing import remove_leftovers, replacing, replacing_directory
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from anatosegnet.run import replacing, replacing_directory
+from anatosegnet.writing import replacing, replacing_directory
 kind, path = sys.argv[1], Path(sys.argv[2])
 with (replacing if kind == "file" else replacing_directory)(path) as temporary:
     (temporary if kind == "file" else temporary / "scores.csv").write_text("half")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
-from anatosegnet.run import replacing
+from anatosegnet.writing import replacing
 
 
 class History(Callback):

@@ -17,7 +17,8 @@ from anatosegnet.console import some
 from anatosegnet.errors import UserError, origins, reason
 from anatosegnet.module import SegmentationModule
 from anatosegnet.opening import open_file
-from anatosegnet.run import Run, replacing
+from anatosegnet.run import Run
+from anatosegnet.writing import replacing
 
 # what Lightning needs to go on, beside the weights
 TRAINING: dict[str, type] = {

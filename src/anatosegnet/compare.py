@@ -13,8 +13,9 @@ from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError, reason
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
 from anatosegnet.opening import read_json
-from anatosegnet.run import Run, replacing_directory
+from anatosegnet.run import Run
 from anatosegnet.settings import group_settings, labels, setting_of
+from anatosegnet.writing import replacing_directory
 
 if TYPE_CHECKING:
     from pandas import DataFrame

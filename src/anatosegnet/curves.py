@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.report.reading import learning_curves
-from anatosegnet.run import Run, replacing
+from anatosegnet.run import Run
+from anatosegnet.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,8 @@ from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.places import path_part
 from anatosegnet.recorded import MARK
-from anatosegnet.run import Run, environment, replacing_directory, write_json
+from anatosegnet.run import Run, environment
+from anatosegnet.writing import replacing_directory, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -1,5 +1,6 @@
 """``extremes.png``: the worst, median and best cases on one sheet."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def write_extremes(
             write(title, left + CELL / 2, y - 3, 7, ha="center", va="bottom")
     write(LEGEND, width / 2, height - 8, 7, ha="center")
     figure.figimage(sheet)  # one picture: an axis for each would take longer than all else
-    figure.savefig(path, dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that no font has is drawn as a box
+        figure.savefig(path, dpi=DPI)
 
 
 def fitted(picture: np.ndarray, edge: int = CELL) -> np.ndarray:

@@ -12,7 +12,7 @@ from anatosegnet.data.dataset import SegmentationDataset, collate
 from anatosegnet.data.transforms import resize_image, resize_mask
 from anatosegnet.metrics import count_pixels, lesion_probability, overlap_scores
 from anatosegnet.overlay import encode_png, tint_errors
-from anatosegnet.run import replacing
+from anatosegnet.writing import replacing
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont

@@ -14,7 +14,8 @@ from anatosegnet.config import verb
 from anatosegnet.console import progress, say, some
 from anatosegnet.errors import UserError
 from anatosegnet.places import user_path
-from anatosegnet.run import Run, remove_leftovers, replacing
+from anatosegnet.run import Run
+from anatosegnet.writing import remove_leftovers, replacing
 
 # failures to write that say nothing about the next file
 OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from anatosegnet.errors import UserError
 from anatosegnet.opening import open_file
+from anatosegnet.writing import held_directory
 
 CHUNK = 2**14  # bytes; a connection that breaks loses less than one piece
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
@@ -229,19 +230,16 @@ def _unpack(source: Source, archive: Path, root: Path) -> Path:
     """Unpack beside the goal, then rename: the dataset's folder is there whole or not at all."""
     assert source.folder is not None
     goal = root / source.folder
-    work = root / f".{source.folder}.{os.getpid()}.unpacking"
-    try:
-        with zipfile.ZipFile(archive) as content:
-            _require_space(archive, sum(member.file_size for member in content.infolist()))
-            content.extractall(work)
+    with held_directory(goal) as held, zipfile.ZipFile(archive) as content:
+        _require_space(archive, sum(member.file_size for member in content.infolist()))
+        work = held / "content"
+        content.extractall(work)
         shutil.rmtree(work / "__MACOSX", ignore_errors=True)
         inside = [path for path in work.iterdir() if not path.name.startswith(".")]
         folder = work / source.folder
         if not folder.is_dir():  # another name on top, or none
             folder = inside[0] if len(inside) == 1 and inside[0].is_dir() else work
         os.replace(folder, goal)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return goal
 
 

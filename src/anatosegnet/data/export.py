@@ -1,7 +1,6 @@
 """A resized copy of a dataset in the plain images/labels layout, for ``data=folder``."""
 
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from anatosegnet.data.folder import PAIRS, TABLE
 from anatosegnet.data.transforms import resize_image, resize_mask
 from anatosegnet.errors import UserError
 from anatosegnet.rows import write_rows
+from anatosegnet.writing import replacing_directory
 
 COLUMNS = ("id", "class", "group", "fold", "pixel_size_mm", "original_height", "original_width")
 
@@ -64,11 +64,9 @@ def export_cases(
             "first, or to leave out (data.exclude=[NAME,…])"
         )
     records = [r for r in audit.records if include_normal or r.case.label != NORMAL]
-    work = folder.with_name(f".{folder.name}.{os.getpid()}.exporting")
-
     thumbnails: dict[str, np.ndarray] = {}
 
-    def write(record: Record) -> str | None:
+    def write(record: Record, work: Path) -> str | None:
         """Write one case; its name if its lesion has vanished."""
         image, mask = data.read(record.case)
         thumbnails[record.case.name] = thumbnail(image)
@@ -83,29 +81,29 @@ def export_cases(
         return None
 
     try:
-        for part in ("images", "labels"):
-            (work / part).mkdir(parents=True)
-        vanished: list[str] = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for done, name in enumerate(pool.map(write, records), start=1):
-                vanished += [name] if name else []
-                progress(done, len(records))
-        if vanished:
-            raise UserError(
-                f"size={size[0]}×{size[1]} px is too small: the lesion vanishes in "
-                f"{len(vanished)} cases: {some(vanished)}; take a larger size, or leave "
-                "them out (data.exclude=[NAME,…])"
-            )
-        _write_table(work / TABLE, records, size)
-        write_pairs(work / PAIRS, find_duplicates(thumbnails.items()))
-        written = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-        os.replace(work, folder)  # an empty folder may be there
+        # an empty folder may be there
+        with replacing_directory(folder, overwrite=True) as work:
+            for part in ("images", "labels"):
+                (work / part).mkdir()
+            vanished: list[str] = []
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                names = pool.map(lambda record: write(record, work), records)
+                for done, name in enumerate(names, start=1):
+                    vanished += [name] if name else []
+                    progress(done, len(records))
+            if vanished:
+                raise UserError(
+                    f"size={size[0]}×{size[1]} px is too small: the lesion vanishes in "
+                    f"{len(vanished)} cases: {some(vanished)}; take a larger size, or leave "
+                    "them out (data.exclude=[NAME,…])"
+                )
+            _write_table(work / TABLE, records, size)
+            write_pairs(work / PAIRS, find_duplicates(thumbnails.items()))
+            written = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     except OSError as error:
         raise UserError(
             f"export={folder} cannot be written ({error.strerror or error}); give another DIR"
         ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return len(records), written
 
 

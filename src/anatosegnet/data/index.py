@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,9 @@ from anatosegnet.data.audit import Audit, mode_counts
 from anatosegnet.data.contact_sheet import contact_sheet
 from anatosegnet.data.duplicates import write_pairs
 from anatosegnet.errors import UserError
+from anatosegnet.markdown import inline, table_lines
 from anatosegnet.rows import write_rows
+from anatosegnet.writing import HELD, held_directory
 
 COLUMNS = (
     "id", "image", "masks", "class", "group", "fold", "height", "width", "pixel_size_mm", "sha256",
@@ -87,19 +88,21 @@ def as_markdown(audit: Audit) -> str:
     """The audit as a person reads it."""
     content = as_json(audit)
     state = "clean" if content["clean"] else f"{len(audit.problems)} problems"
-    lines = [
-        f"# Audit of {audit.dataset}: {state}", "",
-        f"Files in `{audit.root}`; every one was read.", "",
-        "| what | published | found | |", "|---|---:|---:|---|",
+    rows = [
+        (count.what, "" if count.published is None else count.published, count.found,
+         "differs" if count.differs else "" if count.published is None else "same")
+        for count in audit.counts
     ]  # fmt: skip
-    for count in audit.counts:
-        published = "" if count.published is None else str(count.published)
-        verdict = "**differs**" if count.differs else "same" if published else ""
-        lines.append(f"| {count.what} | {published} | {count.found} | {verdict} |")
-    lines += ["", f"## Problems: {len(audit.problems) or 'none'}"]
-    lines += ["", *(f"- {problem}" for problem in audit.problems)] if audit.problems else []
+    lines = [
+        f"# Audit of {inline(audit.dataset)}: {state}", "",
+        f"Files in {inline(audit.root)}; every one was read.", "",
+        *table_lines(("what", "published", "found", ""), rows),
+        "", f"## Problems: {len(audit.problems) or 'none'}",
+    ]  # fmt: skip
+    lines += ["", *(f"- {inline(problem)}" for problem in audit.problems)] if audit.problems else []
     if audit.excluded:
-        lines += ["", f"## Excluded: {len(audit.excluded)}", "", ", ".join(audit.excluded)]
+        names = ", ".join(map(inline, audit.excluded))
+        lines += ["", f"## Excluded: {len(audit.excluded)}", "", names]
     lines += ["", "## Files", ""]
     for kind, modes in content["modes"].items():
         if not modes:
@@ -117,19 +120,24 @@ def as_markdown(audit: Audit) -> str:
             )
     several = content["several_masks"]
     lines.append(f"- images with several masks, merged: {len(several)}")
-    lines += [f"  - {name}: {number}" for name, number in several.items()]
+    lines += [f"  - {inline(name)}: {number}" for name, number in several.items()]
     if wrong := content["other_size_than_listed"]:
-        lines.append(f"- size in the table wrong, that of the file counts: {', '.join(wrong)}")
+        lines.append(
+            f"- size in the table wrong, that of the file counts: {inline(', '.join(wrong))}"
+        )
     twins = sum(map(len, audit.duplicates.values()))
     lines += [
         "", "## Near-duplicates", "",
         f"{len(audit.pairs)} pairs; {twins} images in {len(audit.duplicates)} groups, "
         f"{len(audit.disagreeing)} of them of different classes.", "",
     ]  # fmt: skip
-    for group, names in audit.duplicates.items():
+    for group, members in audit.duplicates.items():
         mark = " **(classes differ)**" if group in audit.disagreeing else ""
-        lines.append(f"- {', '.join(names)}{mark}")
-    lines += ["", *(f"The same byte for byte: {', '.join(names)}." for names in audit.identical)]
+        lines.append(f"- {inline(', '.join(members))}{mark}")
+    lines += [
+        "",
+        *(f"The same byte for byte: {inline(', '.join(same))}." for same in audit.identical),
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -140,24 +148,16 @@ def written_whole(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: The folder cannot be written, or the disk is full.
     """
-    work = folder / f".{os.getpid()}.writing"
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    done = False
     try:
-        work.mkdir(parents=True)
-        yield work
-        for path in sorted(work.iterdir()):
-            os.replace(path, folder / path.name)
-        done = True
+        with held_directory(folder / "index") as work:
+            yield work
+            for path in sorted(work.iterdir()):
+                if path.name != HELD:
+                    os.replace(path, folder / path.name)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror or error}); give another out=DIR"
         ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for path in () if done else made:  # the deepest first
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -50,7 +50,7 @@ def open_storage(where: str, directory: Path) -> "optuna.storages.BaseStorage":
         )
     except Exception as error:
         if is_of_the_storage(error) or isinstance(error, OSError | ValueError | ImportError):
-            message = f"search.storage={where}: {reason(error)}"
+            message = f"search.storage={where}: {reason(error).split(' [SQL: ')[0]}"
             raise UserError(without_password(message)) from error
         raise
     finally:
