@@ -1,5 +1,6 @@
 """Trainings that end before their end: said in one line, nothing lost."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -204,14 +205,15 @@ def test_a_best_checkpoint_removed_before_the_test_is_one_line(
     failing(tmp_path / "run", "best.ckpt cannot be used .No such file or directory", config)
 
 
+@pytest.mark.parametrize("epoch", [0, 2])
 def test_a_run_removed_while_training_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a removed run comes back as a folder with a few files."""
     run = Run(tmp_path / "run")
 
     def remove(self: SegmentationModule) -> None:
-        if self.current_epoch == 1:
+        if self.current_epoch == epoch:
             shutil.rmtree(run.directory)
 
     monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", remove)
@@ -339,6 +341,22 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("csv.DictWriter.writerows", no_space)
     failing(tmp_path / "run", "No space left on device: metrics.csv; .* resume=")
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "last.ckpt", "best.ckpt"])
+def test_a_disk_that_fails_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if a disk that turns read-only while training ends in a traceback."""
+    whole = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source), None, str(target))
+        whole(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    failing(tmp_path / "run", r"Read-only file system.* resume=")
 
 
 @pytest.fixture

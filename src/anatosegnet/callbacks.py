@@ -31,7 +31,11 @@ class History(Callback):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.rows: list[dict[str, float]] = []
-        self._validated = False
+        self._validated = self._placed = False
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Remember whether there is a folder for the file."""
+        self._placed = self.path.parent.is_dir()
 
     def on_validation_end(self, *_: Any) -> None:
         """Remember that this epoch's validation scores are fresh."""
@@ -46,7 +50,7 @@ class History(Callback):
         self.rows.append({"epoch": trainer.current_epoch, **row})
         self._validated = False
         if trainer.is_global_zero:
-            if len(self.rows) > 1 and not self.path.parent.is_dir():
+            if self._placed and not self.path.parent.is_dir():  # not to be made again
                 raise UserError(f"{self.path.parent} was removed while training")
             columns = list(dict.fromkeys(name for row in self.rows for name in row))
             with replacing(self.path) as temporary, temporary.open("w", newline="") as file:

@@ -1,10 +1,12 @@
 """How a training ends before its end, and what is said and kept then."""
 
 import errno
+import os
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import torch
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import lightning
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses by convention: 128 + the signal
+DISK = (errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)  # what befalls a disk as a whole
 WORKER_DIED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
@@ -97,7 +100,14 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
             f"{error.strerror}: {error.filename or run.directory}; what was finished is kept. Make "
             f"room, then {go_on}"
         )
+    if isinstance(error, OSError) and (error.errno in DISK or _is_inside(error.filename, run)):
+        place = error.filename or run.directory
+        return UserError(f"{place}: {text}; what was finished is kept, {go_on}")
     return None
+
+
+def _is_inside(path: object, run: Run) -> bool:
+    return isinstance(path, str | os.PathLike) and Path(path).is_relative_to(run.directory)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
