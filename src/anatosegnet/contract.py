@@ -24,8 +24,8 @@ def require_contract(
     """Send black images through network and loss as training and validation will.
 
     On a copy, so that no statistic moves; and nothing random is drawn from the training's own
-    numbers. Costs three images forward: with ResNet-50
-    at 256 px 2 s of one CPU core, a fifteenth of one training step of 16. A network that cannot be copied goes unchecked.
+    numbers. Costs three images forward: with ResNet-50 at 256 px 2 s of one CPU core, a fifteenth
+    of one training step of 16 images. A network that cannot be copied goes unchecked.
 
     Args:
         config: The composed config.
