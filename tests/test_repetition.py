@@ -97,7 +97,7 @@ def test_contradictions_end_in_one_line(source: Run, opened: Opener) -> None:
     """Breaks if a command that makes no sense trains something."""
     with pytest.raises(UserError, match="give one of them"):
         opened(f"from_run={source.directory}", f"resume={source.directory}")
-    with pytest.raises(UserError, match=r"cannot be changed in a run that is gone on with"):
+    with pytest.raises(UserError, match=r"cannot be changed when resuming"):
         opened(f"resume={source.directory}", "sweep=seeds")
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.build import build_data, build_module, build_trainer
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
-from anatosegnet.module import LOGGED
+from anatosegnet.monitors import LOGGED
 from anatosegnet.run import Run
 from anatosegnet.starting import open_run
 from anatosegnet.train import train

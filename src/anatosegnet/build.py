@@ -8,6 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from anatosegnet import tracking
+from anatosegnet.callbacks import GoOn
 from anatosegnet.checkpoints import SafeCheckpointIO
 from anatosegnet.config import instantiate
 from anatosegnet.contract import require_contract
@@ -15,7 +16,8 @@ from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError
 from anatosegnet.leakage import recorded_split
-from anatosegnet.module import LOGGED, SegmentationModule
+from anatosegnet.module import SegmentationModule
+from anatosegnet.monitors import settle_monitors
 from anatosegnet.run import Run
 
 # Lightning's names of the precisions that there are; what it has beside them wants other batches
@@ -79,10 +81,7 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
         UserError: A setting it cannot train with.
     """
     settle_precision(config)
-    for key in named(config.callbacks):
-        monitor = config.callbacks[key].get("monitor")
-        if monitor is not None and monitor not in LOGGED:
-            raise UserError(f"callbacks.{key}.monitor={monitor} is none of {', '.join(LOGGED)}")
+    settle_monitors(config)
     for key in ("max_epochs", "max_steps", "limit_train_batches"):
         if config.trainer.get(key) == 0:
             raise UserError(f"trainer.{key}=0 trains nothing")
@@ -96,7 +95,7 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
     trainer = instantiate(
         config,
         "trainer",
-        callbacks=callbacks,
+        callbacks=[*callbacks, GoOn(run.directory)],
         logger=loggers or False,
         plugins=[SafeCheckpointIO(run)],
         deterministic=bool(config.get("deterministic")),

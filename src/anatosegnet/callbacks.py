@@ -10,11 +10,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, RichProgressBar
 from torch import Tensor
 
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
+from anatosegnet.recorded import moved, with_strings
 from anatosegnet.writing import replacing
 
 
@@ -58,10 +59,11 @@ class History(Callback):
                 writer.writeheader()
                 writer.writerows(self.rows)
 
-    def best(self, score: str = "val/iou") -> tuple[float, int]:
+    def best(self, score: str = "val/iou", mode: str = "max") -> tuple[float, int]:
         """The best value so far and its epoch, counted from 1; NaN and 0 if there is none."""
         known = [(row[score], int(row["epoch"]) + 1) for row in self.rows if score in row]
-        return max(known, default=(math.nan, 0), key=lambda pair: (pair[0], -pair[1]))
+        sign = 1 if mode == "max" else -1
+        return max(known, default=(math.nan, 0), key=lambda pair: (sign * pair[0], -pair[1]))
 
     def state_dict(self) -> dict[str, Any]:
         """The rows."""
@@ -191,11 +193,16 @@ def progress_bar(refresh_rate: int = 10) -> ProgressBar:
 
 
 def best_so_far(trainer: lightning.Trainer) -> str:
-    """The best validation IoU, in words."""
+    """The best value of what ``best.ckpt`` is chosen by, in words."""
+    chosen = trainer.checkpoint_callback
+    if not isinstance(chosen, ModelCheckpoint) or chosen.monitor is None:
+        return ""
+    by = chosen.monitor
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, History):
-            value, epoch = callback.best()
-            return f"  best {value:.3f} (epoch {epoch})" if epoch else ""
+            value, epoch = callback.best(by, chosen.mode)
+            named = "" if by == "val/iou" else f"{by} "
+            return f"  best {named}{value:.3f} (epoch {epoch})" if epoch else ""
     return ""
 
 
@@ -211,3 +218,48 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+class GoOn(Callback):
+    """Lets the callbacks of a checkpoint go on where the run is now, with its present settings.
+
+    Lightning records the absolute paths of a ``ModelCheckpoint`` and forgets the best score where
+    they differ; it also takes the patience of an ``EarlyStopping`` from the checkpoint.
+
+    Args:
+        directory: Of the run.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.checkpoints = directory.resolve() / "checkpoints"
+
+    def on_load_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Called before the callbacks take their states."""
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            state = states.get(callback.state_key)
+            if not isinstance(state, dict):
+                continue
+            if isinstance(callback, ModelCheckpoint):
+                before = str(state.get("dirpath") or "")
+                if callback.dirpath == str(self.checkpoints) and before:
+                    states[callback.state_key] = relocated(state, before, callback.dirpath)
+            elif "patience" in state and hasattr(callback, "patience"):
+                state["patience"] = callback.patience
+
+
+def relocated(state: Any, before: str, now: str) -> Any:
+    """A state in which paths below one folder are below another; keys too."""
+    if isinstance(state, dict):
+        return {
+            with_strings(key, lambda _, text: moved(text, (before,), now)): relocated(
+                value, before, now
+            )
+            for key, value in state.items()
+        }
+    return with_strings(state, lambda _, text: moved(text, (before,), now))

@@ -16,8 +16,8 @@ from anatosegnet.data.duplicates import Digests
 from anatosegnet.data.recorded_split import UNUSED, RecordedSplit
 from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError
+from anatosegnet.keys import flatten
 from anatosegnet.run import Run
-from anatosegnet.settings import flatten
 
 if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule

@@ -11,10 +11,10 @@ from pandas import DataFrame, Series
 from anatosegnet.changes import CONDITION
 from anatosegnet.console import say_conditions, say_table
 from anatosegnet.errors import UserError
+from anatosegnet.keys import Role, chosen
 from anatosegnet.latex import latex
 from anatosegnet.markdown import inline, table_lines
 from anatosegnet.rows import write_frame
-from anatosegnet.settings import REPETITION, flatten
 from anatosegnet.statistics import (
     PERMUTATIONS,
     holm,
@@ -64,8 +64,9 @@ def require_same_cases(settings: Settings) -> None:
 
 def repetition(configs: Sequence[DictConfig]) -> str:
     """What the runs of one setting differ in: ``seeds``, ``folds``, ``splits``, or ``runs``."""
-    flat = [flatten(config) for config in configs]
-    varied = {key for key in REPETITION if len({repr(run.get(key)) for run in flat}) > 1}
+    flat = [chosen(config, Role.REPETITION) for config in configs]
+    keys = {key for run in flat for key in run}
+    varied = {key for key in keys if len({repr(run.get(key)) for run in flat}) > 1}
     if varied and varied <= {"seed", "data.seed"}:
         return "seeds"
     if varied and varied <= {"split.fold", "data.fold"}:

@@ -5,21 +5,36 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from anatosegnet.console import say, settle_streams
+from anatosegnet import monitors, overrides
+from anatosegnet.checks import check_arguments, check_top_level, expand_home, one_error
+from anatosegnet.console import plain, say, settle_streams
 from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
+from anatosegnet.places import user_path
 from anatosegnet.recorded import require_admitted
+
+EXPECTED = (UserError, HydraException, OmegaConfBaseException)  # said in one line
+# programs whose overrides are partly about a recorded run, and not about what Hydra composes
+ABOUT_A_RUN = {
+    "train": overrides.of_a_run,
+    "evaluate": overrides.of_own_data,
+    "compare": overrides.of_own_data,
+}
+# what configs compute: Hydra makes the run directory before any of our code sees its name
+OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
+OmegaConf.register_new_resolver("best_is", monitors.best_is, replace=True)
 
 
 def config_directory() -> Path:
@@ -29,24 +44,36 @@ def config_directory() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "configs"
 
 
-def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def verb(
+    config_name: str, shows_tracebacks: bool = False
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a program of a function of the composed config.
 
     A user's mistake ends in one line on stderr and exit status 2. With ``ANATOSEGNET_DEBUG=1``
     the traceback is shown instead.
+
+    Args:
+        config_name: The program's YAML.
+        shows_tracebacks: Of what nobody expected; else that is one line too.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         # Hydra would print a traceback and exit with 1; its exceptions come through this way.
         os.environ["HYDRA_FULL_ERROR"] = "1"
+        arguments = sys.argv
+        composed = False
 
         @functools.wraps(task)
         def guarded(config: DictConfig) -> None:
+            nonlocal composed
+            composed, sys.argv = True, arguments
             failed = None
             # Hydra adds a line of its own to what leaves the task
             with errors_in_one_line(config_name):
                 try:
-                    task(config)
+                    with nullcontext() if shows_tracebacks else unexpected():
+                        settle(config, config_name)
+                        task(config)
                 except UserError as error:
                     job = HydraConfig.get()
                     goes_on = isinstance(error, TrainingFailed) or elsewhere(job)
@@ -63,13 +90,82 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[
 
         @functools.wraps(task)
         def main() -> None:
+            nonlocal arguments, composed
+            arguments, composed = sys.argv, False
             settle_streams()
             with errors_in_one_line(config_name):
-                program()
+                check_choices(overrides.readable(arguments[1:]), config_name)
+                about_a_run = ABOUT_A_RUN.get(config_name, list)
+                sys.argv = [arguments[0], *about_a_run(arguments[1:])]
+                try:
+                    program()
+                except EXPECTED:
+                    raise
+                except Exception as error:  # Hydra's own, of what it could not compose
+                    if composed:
+                        raise
+                    raise UserError(one_line(error, config_name)) from error
+                finally:
+                    sys.argv = arguments
 
         return main
 
     return decorate
+
+
+def settle(config: DictConfig, config_name: str) -> None:
+    """Check the settings outside the groups, and expand ``~`` in all paths.
+
+    Args:
+        config: As composed for a program; changed in place.
+        config_name: The program.
+
+    Raises:
+        UserError: A value is of another kind than its default.
+    """
+    OmegaConf.set_struct(config, False)
+    check_top_level(config, top_level(config_name))
+    expand_home(config)
+    OmegaConf.set_struct(config, True)
+
+
+def top_level(config_name: str) -> dict[str, Any]:
+    """What a program's YAML, and those it builds on, give outside the groups."""
+    content = yaml_of(config_name)
+    below: dict[str, Any] = {}
+    for name in content.pop("defaults", []):
+        if isinstance(name, str) and name != "_self_":
+            below |= top_level(name)
+    content.pop("hydra", None)
+    return below | content
+
+
+def yaml_of(config_name: str) -> dict[str, Any]:
+    """The YAML of a program as it stands."""
+    path = config_directory() / f"{config_name}.yaml"
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return content
+
+
+def check_choices(given: Sequence[Override], config_name: str) -> None:
+    """UserError if a group is given something else than the name of a choice, or of several."""
+    defaults = yaml_of(config_name)["defaults"]
+    optional = {key for entry in defaults if isinstance(entry, dict)
+                for key, choice in entry.items() if choice is None}  # fmt: skip
+    for override in given:
+        key = overrides.key_of(override)
+        folder = config_directory() / key.replace(".", "/")
+        if not folder.is_dir() or override.is_delete() or override.is_sweep_override():
+            continue
+        value = override.value()
+        names = value if isinstance(value, list) else [value]
+        if not (names and all(isinstance(name, str) for name in names)) and not (
+            value is None and key in optional
+        ):
+            known = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
+            raise UserError(
+                f"{override.input_line}: {key} is chosen by name; available: {', '.join(known)}"
+            )
 
 
 def elsewhere(job: Any) -> bool:
@@ -86,7 +182,7 @@ def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except EXPECTED as error:
         if os.environ.get("ANATOSEGNET_DEBUG") == "1":
             raise
         message = str(error) if isinstance(error, UserError) else one_line(error, config_name)
@@ -103,6 +199,25 @@ def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
         sys.exit(130)
 
 
+@contextmanager
+def unexpected() -> Iterator[None]:
+    """Turn what nobody expected into one line, with the settings that may have caused it.
+
+    Raises:
+        UserError: In the place of an exception that is not one of `EXPECTED`.
+    """
+    try:
+        yield
+    except (*EXPECTED, BrokenPipeError):
+        raise
+    except Exception as error:
+        settings = " ".join(overrides.given())
+        raise UserError(
+            f"{one_error(error)}; ANATOSEGNET_DEBUG=1 shows where"
+            + (f" (given were: {settings})" if settings else "")
+        ) from error
+
+
 def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     """Build the object of one config group, or of one entry of a group.
 
@@ -117,6 +232,9 @@ def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     """
     require_admitted(config, key)
     node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UserError(f"{key} is {plain(node)!r} and says nothing to build (no _target_)")
+    check_arguments(OmegaConf.to_container(node, resolve=True), key)
     try:
         if arguments:
             return hydra.utils.instantiate(node, _partial_=True)(**arguments)
@@ -125,14 +243,14 @@ def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         chain: list[BaseException] = [error]
         while chain[-1].__cause__ is not None:
             chain.append(chain[-1].__cause__)
-        root = chain[-1]
         for link in chain:
-            if isinstance(link, UserError):
+            if isinstance(link, EXPECTED) and not isinstance(link, InstantiationException):
                 raise link from error
-        refused = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
-        if refused or type(root).__name__ == "MisconfigurationException":  # Lightning's own
-            raise UserError(f"{key}: {' '.join(str(root).split())}") from error
-        raise
+        root = chain[-1]
+        usual = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
+        usual |= type(root).__name__ == "MisconfigurationException"  # Lightning's own
+        text = " ".join(str(root).split()) if usual else one_error(root)
+        raise UserError(f"{key}: {text}") from error
 
 
 def one_line(error: Exception, config_name: str = "train") -> str:

@@ -1,6 +1,5 @@
 """``python -m anatosegnet.evaluate run=DIR``: scores a row per image, tables, and pictures."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,9 +13,11 @@ from anatosegnet.config import verb
 from anatosegnet.console import say
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
+from anatosegnet.overrides import given_keys
 from anatosegnet.places import path_part
 from anatosegnet.recorded import MARK
 from anatosegnet.run import Run, environment
+from anatosegnet.whereabouts import at_home
 from anatosegnet.writing import replacing_directory, write_json
 
 if TYPE_CHECKING:
@@ -204,7 +205,15 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     settings = run.config
     settings.augmentation = None  # of training
     dataset = settings.data.name
-    move_data(settings, config.paths.data_dir)
+    at_home(settings, config.paths, given_keys())
+    if own_data and config.data is not None:  # data.root=… alone
+        wrong = [key for key in config.data if key != "root" or key not in settings.data]
+        if wrong:
+            raise UserError(
+                f"data.{wrong[0]} is not for the run's own data; data=NAME evaluates on another "
+                "dataset"
+            )
+        settings.data.root = config.data.root
     own = data = build_data(settings, run)
     if not own_data:
         external = config.data.copy()
@@ -236,13 +245,6 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     seen = seen_in_training(run, own, data, cases)
     description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
     return Chosen(data, tuple(cases), description, chosen, frozenset(), before.of_cases)
-
-
-def move_data(settings: DictConfig, data_dir: str) -> None:
-    """Follow the data to where it lies now, if it was moved since the run."""
-    root, before = settings.data.get("root"), settings.paths.data_dir
-    if root and not Path(root).is_dir() and str(root).startswith(str(before)):
-        settings.data.root = str(Path(data_dir) / os.path.relpath(root, before))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,6 @@ from anatosegnet.metrics import (
 )
 
 Batch = dict[str, Any]
-# what a callback can monitor
-LOGGED = ("val/loss", "val/iou", "val/dice", "val/iou_pooled", "val/iou_batch_pooled",
-          "train/loss", "train/iou", "train/lr")  # fmt: skip
 
 
 class SegmentationModule(lightning.LightningModule):

@@ -1,10 +1,13 @@
 """Settings that must go together, put right or refused before anything is built."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from anatosegnet.errors import UserError
 
 MIXED = ("16-mixed", "bf16-mixed")
+ENDS = ("T_max", "total_iters", "epochs")  # of schedules: the length of the training
 
 
 def settle(config: DictConfig) -> list[str]:
@@ -26,6 +29,14 @@ def settle(config: DictConfig) -> list[str]:
             f"callbacks: the chosen ones have no {' and no '.join(lacking)}; choose "
             "callbacks=[default,…], or switch one off by callbacks.best=null"
         )
+    for key in ("best", "last"):
+        place, checkpoints = config.callbacks[key], Path(str(config.run_dir), "checkpoints")
+        if place and (Path(place.dirpath), place.filename) != (checkpoints, key):
+            raise UserError(
+                f"callbacks.{key}: its dirpath and filename are fixed, {checkpoints}/{key}.ckpt is "
+                "where the other programs look; a callback of another name keeps more"
+            )
+    refuse_endless(config)
     lines = []
     clips = config.trainer.get("gradient_clip_val")
     if clips and config.trainer.precision in MIXED and config.optimizer.get("fused"):
@@ -37,3 +48,19 @@ def settle(config: DictConfig) -> list[str]:
             "rounding"
         )
     return lines
+
+
+def refuse_endless(config: DictConfig) -> None:
+    """UserError for a schedule without an end, or a training without a sensible one."""
+    epochs = config.trainer.get("max_epochs")
+    if not (type(epochs) is int and (epochs >= 1 or epochs == -1)):
+        raise UserError(
+            f"trainer.max_epochs={epochs} must be a whole number of at least 1, or -1 for no end"
+        )
+    for key in ENDS:
+        end = (config.scheduler or {}).get(key, 1)
+        if not (type(end) is int and end >= 1):
+            raise UserError(
+                f"scheduler.{key}={end} must be a number of epochs (trainer.max_epochs={epochs}); "
+                "give one, or take scheduler=constant"
+            )

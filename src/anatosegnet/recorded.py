@@ -157,7 +157,8 @@ def written_config(config: DictConfig) -> str:
 
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     settled = {k: v for k, v in with_strings(resolved, settle).items() if k not in OPENERS}
-    return OmegaConf.to_yaml(OmegaConf.create({**settled, "run_dir": "."}))
+    of_the_command: dict[str, Any] = {"run_dir": ".", "resume": None}
+    return OmegaConf.to_yaml(OmegaConf.create({**settled, **of_the_command}))
 
 
 def moved(value: str, before: Sequence[str], now: str) -> str:

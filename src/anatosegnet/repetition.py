@@ -4,18 +4,21 @@ import csv
 
 from omegaconf import DictConfig
 
+from anatosegnet.keys import Role, chosen
 from anatosegnet.run import PACKAGES, Run
-from anatosegnet.settings import flatten
 
-SPEED = ("data.root", "data.num_workers", "data.cache", "data.cache_dir", "data.cache_limit_gb")
+DECIDES = (Role.DECISIVE, Role.LENGTH, Role.REPETITION)
+
+
+def source_of(config: DictConfig) -> Run | None:
+    """The run that this one repeats, if it is still there."""
+    source = Run(config.from_run) if config.get("from_run") else None
+    return source if source is not None and source.exists else None
 
 
 def agreement(config: DictConfig, run: Run, source: Run) -> str | None:
     """Whether a repetition came to the same epochs; None where something else was asked for."""
-    ours, theirs = (flatten(settings) for settings in (config, source.config))
-    same = ("model.", "loss.", "optimizer.", "scheduler.", "data.", "split.", "seed", "trainer.")
-    keys = [k for k in {**ours, **theirs} if k.startswith(same) and k not in SPEED]
-    if any(ours.get(k) != theirs.get(k) for k in keys if k != "trainer.default_root_dir"):
+    if chosen(config, *DECIDES) != chosen(source.config, *DECIDES):
         return None
     rows, before = (read_rows(each) for each in (run, source))
     for epoch, (row, other) in enumerate(zip(rows, before, strict=False), start=1):

@@ -49,6 +49,7 @@ class Run:
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
+        self._lock = FileLock(self.directory / ".lock")
 
     @classmethod
     def open(
@@ -92,6 +93,22 @@ class Run:
         if lock.exists() and not lock.is_file():
             raise UserError(f"{lock} is not a file; remove it")
 
+    def claim(self) -> bool:
+        """Take a new directory for this process, until the end of `locked`.
+
+        Returns:
+            Whether it is ours now: it held no run and is taken by no other process.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        if self.exists or self.best_path.parent.exists():
+            self._lock.release()
+            return False
+        return True
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this directory; a kill opens it again.
@@ -101,16 +118,15 @@ class Run:
         """
         self.require_no_way_out()
         self.directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.directory / ".lock")
         try:
-            lock.acquire(timeout=0)
+            self._lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.directory} is being trained by another process") from error
         remove_leftovers(self.directory, deep=True)
         try:
             yield
         finally:
-            lock.release()
+            self._lock.release(force=True)
             with suppress(OSError):
                 (self.directory / ".lock").unlink()
                 self.directory.rmdir()  # where nothing came of it, it is empty

@@ -1,55 +1,19 @@
-"""What makes runs alike or different: their configs, compared and named."""
+"""Which runs tried the same, and what to call what they tried."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-# a repetition of the same experiment: another seed, fold, or list of cases
-REPETITION = frozenset(
-    {"seed", "data.seed", "data.fold", "split.seed", "split.fold", "split.train", "split.val",
-     "split.test"}
-)  # fmt: skip
-# where and how fast, but not what
-CIRCUMSTANCE = (
-    "name", "run_dir", "resume", "test", "paths.", "logger.", "hydra.", "data.root",
-    "data.num_workers", "data.cache", "trainer.accelerator", "trainer.default_root_dir",
-    "trainer.enable_", "trainer.log", "callbacks.", "optimizer.fused", "split.directory",
-    "from_run", "deterministic", "compile", "channels_last",
-)  # fmt: skip
-# of the callbacks only what decides over training
-DECISIVE = ("callbacks.best.monitor", "callbacks.early", "callbacks.ema")
+from anatosegnet.keys import Role, chosen
+
 LONGEST = 40  # characters of a value in a label
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
-    """``{"model.attention.bias": "rows", …}``; lists are values."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            flat[prefix] = node
-
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return flat
-
-
 def setting_of(config: DictConfig) -> dict[str, Any]:
-    """The part of a run's config that decides what was tried, as dotted keys.
-
-    What is switched off by null is as good as not there: older runs lack newer keys.
-    """
-    return {
-        key: value
-        for key, value in flatten(config).items()
-        if value is not None
-        and key not in REPETITION
-        and (key.startswith(DECISIVE) or not key.startswith(CIRCUMSTANCE))
-    }
+    """The part of a run's config that decides what was tried, as dotted keys."""
+    return chosen(config, Role.DECISIVE, Role.LENGTH)
 
 
 def group_settings(configs: Sequence[DictConfig]) -> list[list[int]]:

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from anatosegnet.errors import UserError
+from anatosegnet.run import Run
 
 
 def identify(config: DictConfig) -> None:
@@ -26,12 +27,21 @@ def identify(config: DictConfig) -> None:
             in place. Nothing happens without ``logger.wandb``.
     """
     wandb = (config.get("logger") or {}).get("wandb")
-    if wandb is None or (config.resume is not None and wandb.get("id")):
+    goes_on = config.resume is not None and not is_copy(Run(config.run_dir))
+    if wandb is None or (goes_on and wandb.get("id")):
         return
     with open_dict(wandb):
         wandb.id = run_id(Path(config.run_dir))
         if wandb.get("group") is None or config.get("from_run"):  # it was the other run's
             wandb.group = sweep_name(config)
+
+
+def is_copy(run: Run) -> bool:
+    """Whether a run is a copy of one that still lies where it was trained last."""
+    before = run.summary.get("directory")
+    if not isinstance(before, str) or Path(before) == run.directory.resolve():
+        return False
+    return Run(before).exists
 
 
 def run_id(directory: Path) -> str:

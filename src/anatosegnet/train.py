@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anatosegnet import tracking
-from anatosegnet.config import verb
+from anatosegnet.config import unexpected, verb
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError
+from anatosegnet.overrides import given
 from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
-from anatosegnet.starting import is_first_process, open_run
+from anatosegnet.starting import is_first_process, open_run, overrides_of
+from anatosegnet.whereabouts import anchor
 
 if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
@@ -28,14 +30,16 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     from anatosegnet.changes import Changes
     from anatosegnet.data.datamodule import SegmentationDataModule
     from anatosegnet.module import SegmentationModule
+    from anatosegnet.resuming import Resumption
 
 
-@verb("train")
+@verb("train", shows_tracebacks=True)  # of a training that had begun
 def main(config: DictConfig) -> None:
     """Compose, build, fit, test, and leave a run directory."""
     output = Path(HydraConfig.get().runtime.output_dir)
     try:
-        config, run = open_run(config, output)
+        with unexpected():
+            config, run = open_run(config, output)
         train(config, run)
     finally:
         remove_if_empty(output)
@@ -55,14 +59,13 @@ def train(config: DictConfig, run: Run) -> dict[str, Any]:
         UserError: The data or a setting is at fault, raised before anything is written; or the
             training failed in a way that one line explains.
     """
-    tracking.identify(config)
-    try:
-        if not is_first_process():
+    with run.locked() if is_first_process() else nullcontext():
+        try:
+            anchor(config)
+            tracking.identify(config)
             return fit_and_test(config, run)
-        with run.locked():
-            return fit_and_test(config, run)
-    finally:
-        tracking.finish()
+        finally:
+            tracking.finish()
 
 
 def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
@@ -86,50 +89,54 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     from anatosegnet.leakage import unchanged_split
     from anatosegnet.outcome import outcome
     from anatosegnet.recipes import settle
-    from anatosegnet.repetition import agreement
+    from anatosegnet.repetition import agreement, source_of
     from anatosegnet.report import print_scores
+    from anatosegnet.resuming import Resumption
     from anatosegnet.transfer import load_weights, origin_of
 
-    quieten()
     started = time.perf_counter()
-    if not (type(config.seed) is int and 0 <= config.seed < 2**32):
-        raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}")
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    torch.set_float32_matmul_precision("high")
-    settle_precision(config)
-    settled = settle(config)
-    resume = config.resume is not None
-    if resume:
-        unchanged_split(run)
-    data = build_data(config, run if resume else None)
-    data.setup()
-    changes = changes_in_training(config, run, data)
-    checkpoint: Path | None = None
-    remarks: list[str] = []
-    if resume:
-        with isolate_rng():  # without a checkpoint the run begins anew, as it did
-            module = build_module(config, pretrained=False)
-        checkpoint, remarks = usable_checkpoint(run, module)
-    origin = None if checkpoint else origin_of(config)
-    if checkpoint is None:
-        module = build_module(config, pretrained=False if origin else None)
-    transfer = load_weights(module, origin, data) if origin else None
-    require_shared_memory(data, processes_here(config))
-    trainer = build_trainer(config, module, run)
-    assert data.split is not None
-    minutes = run.summary.get("minutes", 0) if resume else 0
-
-    if trainer.is_global_zero:
-        begin(config, run, data, changes)
-        print_start(run, data, module, selection(config, data.split))
-        for line in changes.condition.values():
-            say(f"data   warning: changed since {config.resume or config.from_run}: {line}")
+    with unexpected():
+        quieten()
+        if not (type(config.seed) is int and 0 <= config.seed < 2**32):
+            raise UserError(f"seed={config.seed} must be a whole number from 0 to {2**32 - 1}")
+        lightning.seed_everything(config.seed, workers=True, verbose=False)
+        torch.set_float32_matmul_precision("high")
+        settle_precision(config)
+        resume = config.resume is not None
+        resumption = Resumption.judge(config, run) if resume else None
+        settled = settle(config)
         if resume:
-            print_resume(checkpoint, remarks)
-        if transfer:
-            run.update_summary({"init_from": transfer.summary})
-        for line in [*([transfer.text] if transfer else []), *settled]:
-            say(line)
+            unchanged_split(run)
+        data = build_data(config, run if resume else None)
+        data.setup()
+        changes = changes_in_training(config, run, data)
+        checkpoint: Path | None = None
+        remarks: list[str] = []
+        if resumption:
+            with isolate_rng():  # without a checkpoint the run begins anew, as it did
+                module = build_module(config, pretrained=False)
+            checkpoint, remarks = usable_checkpoint(run, module)
+            resumption.require_effect(config, module, checkpoint)
+        origin = None if checkpoint else origin_of(config)
+        if checkpoint is None:
+            module = build_module(config, pretrained=False if origin else None)
+        transfer = load_weights(module, origin, data) if origin else None
+        require_shared_memory(data, processes_here(config))
+        trainer = build_trainer(config, module, run)
+        assert data.split is not None
+        minutes = run.summary.get("minutes", 0) if resume else 0
+
+        if trainer.is_global_zero:
+            begin(config, run, data, changes, resumption)
+            print_start(run, data, module, selection(config, data.split))
+            for line in changes.condition.values():
+                say(f"data   warning: changed since {config.resume or config.from_run}: {line}")
+            if resumption:
+                print_resume(checkpoint, [*remarks, *resumption.lines])
+            if transfer:
+                run.update_summary({"init_from": transfer.summary})
+            for line in [*([transfer.text] if transfer else []), *settled]:
+                say(line)
     table = None
     with outcome(run, config, trainer):
         trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
@@ -142,7 +149,8 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
             summary.update(scores)
     summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
-        result = agreement(config, run, Run(config.from_run)) if config.get("from_run") else None
+        source = source_of(config)
+        result = agreement(config, run, source) if source else None
         if result is not None:
             summary["repetition"] = result
         summary = run.update_summary(summary)
@@ -154,7 +162,13 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     return summary
 
 
-def begin(config: DictConfig, run: Run, data: "SegmentationDataModule", changes: "Changes") -> None:
+def begin(
+    config: DictConfig,
+    run: Run,
+    data: "SegmentationDataModule",
+    changes: "Changes",
+    resumption: "Resumption | None" = None,
+) -> None:
     """Write what is known when training begins: all that repeats the run.
 
     What is known of the data of a resumed run stays as it is: it is the evidence of what the run
@@ -166,32 +180,36 @@ def begin(config: DictConfig, run: Run, data: "SegmentationDataModule", changes:
 
     assert data.split is not None
     assert data.leakage is not None
-    about: dict[str, Any] = {"state": "running"}
-    if config.resume is None:
+    about: dict[str, Any] = {"state": "running", "directory": str(run.directory.resolve())}
+    if resumption:
+        about |= resumption.entries(environment()["versions"])
+        resumption.note(config)
+    else:
         write_split(run.split_path, data.split, data.cases.values(), data.digests, data.twins)
         if data.pairs:
             write_pairs(run.duplicates_path, data.pairs)
-        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
         command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
         if in_sweep():  # this job's; a launcher has arguments of its own
-            given = [override for override in overrides if not override.startswith("run_dir=")]
-            alone = ["hydra.mode=RUN"] if any(o.startswith("sweep=") for o in given) else []
-            command[3:] = [*given, f"run_dir={run.directory}", *alone]
-        shown = without_password(shlex.join(command))
-        about |= {"command": shown, "overrides": overrides, **environment()}
+            own = [override for override in given() if not override.startswith("run_dir=")]
+            alone = ["hydra.mode=RUN"] if any(o.startswith("sweep=") for o in own) else []
+            command[3:] = [*own, f"run_dir={run.directory}", *alone]
+        about |= {"command": without_password(shlex.join(command)), **environment()}
         about |= {
             "split_description": data.split.description,
             "split_fingerprint": data.split.fingerprint,
             "data_fingerprint": data.fingerprint,
             "leakage": data.leakage.text,
         }
-    elif not str(then := run.summary.get("leakage", "unknown")).endswith(data.leakage.text):
+    if resumption and not str(then := run.summary.get("leakage", "unknown")).endswith(
+        data.leakage.text
+    ):
         about["leakage"] = f"{then}; when resumed: {data.leakage.text}"
+    if (overrides := overrides_of(config, run)) is not None:
+        about["overrides"] = overrides
     if changes:
         about[KEY] = changes.summary
     run.update_summary({**about, **this_process(), "began": time.time()})
-    if config.resume is None:
-        run.write_config(config)  # last: a directory with a config can be resumed
+    run.write_config(config)  # last: a directory with a config can be resumed
 
 
 def test(

@@ -24,6 +24,7 @@ from omegaconf import DictConfig
 from anatosegnet.config import instantiate, verb
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError, reason
+from anatosegnet.overrides import key_of, parse
 from anatosegnet.process import this_process
 from anatosegnet.run import Run
 from anatosegnet.train import remove_if_empty
@@ -31,8 +32,6 @@ from anatosegnet.tuning.report import in_short, report
 from anatosegnet.tuning.space import (
     Dimension,
     check,
-    key_of,
-    parse,
     read_space,
     searchpath,
 )

@@ -48,7 +48,9 @@ class FolderDataModule(SegmentationDataModule):
 
     def find_cases(self) -> tuple[list[Case], list[str]]:
         """Pair the files; see `SegmentationDataModule.find_cases`."""
-        way_out = "put images into images/ and masks of the same stem into labels/"
+        way_out = (
+            "give data.root=FOLDER, with images in images/ and masks of their stems in labels/"
+        )
         for folder in (self.root, self.root / "images", self.root / "labels"):
             require_directory(folder, self.name, way_out)
         pairs, problems = pair_by_stem(self.root / "images", self.root / "labels")

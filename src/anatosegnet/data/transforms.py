@@ -20,6 +20,8 @@ Normalization = Literal["imagenet", "symmetric"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+LARGEST = 8192  # pixels of an edge of what a network sees
+
 
 def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
     """An edge, or (height, width), as (height, width)."""
@@ -29,6 +31,8 @@ def two_sizes(size: int | Sequence[int]) -> tuple[int, int]:
         raise UserError(f"data.image_size={size} must be an edge or [height, width]") from error
     if not (isinstance(height, int) and isinstance(width, int)):
         raise UserError(f"data.image_size={size} must be whole numbers of pixels")
+    if max(height, width) > LARGEST:
+        raise UserError(f"data.image_size={height}×{width} is too large; at most {LARGEST} px")
     if min(height, width) < 32:
         raise UserError(f"data.image_size={height}×{width} is too small; at least 32×32")
     return height, width

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.console import say, say_table, without_password
 from anatosegnet.errors import UserError
+from anatosegnet.overrides import is_group, key_of, parse
 from anatosegnet.rows import write_rows
 from anatosegnet.run import Run
-from anatosegnet.tuning.space import Dimension, is_group, key_of, parse, searchpath
+from anatosegnet.tuning.space import Dimension, searchpath
 from anatosegnet.tuning.study import count
 from anatosegnet.writing import replacing
 

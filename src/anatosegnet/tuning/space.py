@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anatosegnet.config import dotted_keys, one_line
 from anatosegnet.errors import UserError
+from anatosegnet.overrides import in_override, is_group, key_of, parse
 
 if TYPE_CHECKING:
     import optuna
@@ -140,29 +138,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def in_override(value: Any) -> str:
-    """A value as the part of an override after ``=``."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(in_override(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{in_override(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides as hydra understands them."""
-    return OverridesParser.create().parse_overrides(list(overrides))
-
-
-def key_of(override: Override) -> str:
-    """``optimizer.lr`` of ``+optimizer.lr=1``; ``data`` of ``data@x=busi``."""
-    return str(override.key_or_group).replace("/", ".")
-
-
 def compose_training(overrides: Sequence[str]) -> DictConfig:
     """The config that ``train`` would have of these overrides. Call it inside a hydra program."""
     return hydra.compose("train", list(overrides))
@@ -179,13 +154,6 @@ def searchpath() -> list[str]:
         if source.provider == "command-line"
         for argument in ("--config-dir", source.path)
     ]
-
-
-def is_group(key: str) -> bool:
-    """Whether an override of this key chooses a file."""
-    hydra_ = GlobalHydra.instance().hydra
-    assert hydra_ is not None
-    return bool(hydra_.config_loader.get_group_options(key.replace(".", "/")))
 
 
 def check(space: Sequence[Dimension], given: Sequence[str]) -> DictConfig:

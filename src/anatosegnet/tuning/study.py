@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
+from anatosegnet.keys import Role, chosen
 from anatosegnet.process import is_alive
-from anatosegnet.settings import REPETITION, flatten, setting_of
 from anatosegnet.tuning.space import Dimension
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str,
     Where and how fast they run is left out: workers may differ in that.
     """
     searched = tuple(dimension.key for dimension in space)
-    flat = flatten(training)
-    fixed = {**setting_of(training), **{key: flat[key] for key in REPETITION if key in flat}}
+    fixed = chosen(training, Role.DECISIVE, Role.LENGTH, Role.REPETITION)
     conditions = {
         key: value
         for key, value in sorted(fixed.items())
