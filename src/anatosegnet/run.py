@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig
 
 from anatosegnet.errors import UserError, reason
@@ -49,7 +49,7 @@ class Run:
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
-        self._lock = FileLock(self.directory / ".lock")
+        self._lock: BaseFileLock | None = None  # of a directory that was claimed
 
     @classmethod
     def open(
@@ -100,13 +100,15 @@ class Run:
             Whether it is ours now: it held no run and is taken by no other process.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.directory / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
             return False
         if self.exists or self.best_path.parent.exists():
-            self._lock.release()
+            lock.release()
             return False
+        self._lock = lock
         return True
 
     @contextmanager
@@ -118,15 +120,17 @@ class Run:
         """
         self.require_no_way_out()
         self.directory.mkdir(parents=True, exist_ok=True)
+        lock = self._lock or FileLock(self.directory / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.directory} is being trained by another process") from error
         remove_leftovers(self.directory, deep=True)
         try:
             yield
         finally:
-            self._lock.release(force=True)
+            lock.release(force=True)
+            self._lock = None
             with suppress(OSError):
                 (self.directory / ".lock").unlink()
                 self.directory.rmdir()  # where nothing came of it, it is empty
