@@ -167,6 +167,11 @@ class Bar(RichProgressBar):
         self._first: tuple[float, int] | None = None
         self._shown: dict[str, Any] = {}
 
+    def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
+        """Without the time of the epoch: what is left of all is shown, and 80 letters hold it."""
+        columns = super().configure_columns(trainer)
+        return [column for column in columns if type(column).__name__ != "CustomTimeColumn"]
+
     def get_metrics(self, trainer: lightning.Trainer, module: Any) -> dict[str, Any]:
         """What stands behind the bar; the loss is fetched from the device only now and then."""
         items = super().get_metrics(trainer, module)

@@ -21,6 +21,7 @@ T = TypeVar("T")
 URL_PASSWORD = re.compile(r"(://[^\s/:@]*):\S*@")  # up to the last @: it may hold some
 SECRET_IN_QUERY = re.compile(r"(?i)([?&]\w*(?:password|passwd|pwd|secret|token)\w*=)[^\s&'\"]+")
 
+SHORTEST_NAME = 12  # letters, to which a name in a table may be folded
 PATIENCE = 2.0  # seconds that work may take without showing how far it is
 BETWEEN_LINES = 10.0  # seconds between two lines of it where there is no terminal
 BETWEEN_BARS = 0.1  # seconds between two pictures of the bar in a terminal
@@ -117,10 +118,9 @@ def say_table(
             table.add_column(head, justify="right", no_wrap=True, min_width=widest)
     for number, line in enumerate(lines):
         table.add_row(*line, style="red" if number in red else "")
-    # a name is folded to so many letters at most; where even that is too wide, lines are
     frame = 3 * len(columns) + 1
     numbers = sum(column.min_width or 0 for column in table.columns)
-    say_rich(table, frame + numbers + 12 * left)
+    say_rich(table, frame + numbers + SHORTEST_NAME * left)
 
 
 def say_rich(content: Any, least: int = 0) -> None:
@@ -128,7 +128,7 @@ def say_rich(content: Any, least: int = 0) -> None:
 
     Args:
         content: For rich.
-        least: Letters in a line that it needs, however narrow the terminal is.
+        least: Letters in a line that it needs; a terminal that has fewer folds the lines itself.
     """
     from rich.console import Console
 
@@ -141,7 +141,8 @@ def say_rich(content: Any, least: int = 0) -> None:
         file=buffer, force_terminal=terminal, width=None if terminal else 1000, highlight=False,
         markup=False, soft_wrap=True, emoji=False,
     )  # fmt: skip
-    console.width = max(console.width, least)
+    if console.width < least:
+        console.width = 1000
     console.print(content)
     buffer.flush()
     _write(buffer.buffer.getvalue().decode(encoding, "replace"))

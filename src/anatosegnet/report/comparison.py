@@ -90,7 +90,7 @@ def write_comparison(
         data,
         pictures,
         kind="Comparison",
-        title=f"{len(evaluations)} models on the same {len(ids)} cases",
+        title=f"{len(evaluations)} model{'s' * (len(evaluations) > 1)} on the same {len(ids)} cases",
         settings=shown(rows_to_show(rows), deviations=True),
         notes=[*notes(rows, scored, ids), *([f"{CONDITION}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from anatosegnet.calibration import BINS
 from anatosegnet.console import without_password
 from anatosegnet.errors import UserError
 from anatosegnet.opening import read_text
@@ -62,6 +63,7 @@ def write_report(directory: Path, run: Run) -> Path:
         "intervals": {k: ends for k, ends in (summary.get("intervals") or {}).items() if ends},
         "extremes": extremes_of(summary, names),
         "calibration": calibration.get("bins"),
+        "bins": BINS,
         "curves": curves,
         "best_epoch": about.get("best_epoch"),
     }

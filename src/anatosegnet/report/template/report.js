@@ -37,7 +37,7 @@ function start() {
   chooser.onchange = draw;
   draw();
 
-  if (data.calibration) find("reliability").append(reliability(data.calibration));
+  if (data.calibration) find("reliability").append(reliability(data.calibration, data.bins));
   for (const [id, ...wanted] of [["losses", "loss"], ["learning", "iou"]]) {
     const series = curves(data.curves, wanted);
     if (series.length) find(id).append(learning(series, wanted[0] === "loss" ? "loss" : "IoU", data.best_epoch));
@@ -75,13 +75,15 @@ function sizeScatter(items, column, area, classes, handlers) {
   return chart.svg;
 }
 
-function reliability(bins) {
+/** The bins that hold pixels, of so many in all. */
+function reliability(bins, count) {
   const chart = plot("Reliability curve", { from: 0, to: 1, label: "predicted probability of lesion" }, { from: 0, to: 1, label: "share of pixels that are lesion" });
   const { svg, x, y } = chart, used = bins.filter((bin) => bin.share > 0 && bin.frequency !== null);
-  const width = x(1 / bins.length) - x(0) - 4, least = 1e-5;
+  const width = x(1 / count) - x(0) - 4, least = 1e-5;
   for (const bin of used) {
     const height = (y(0) - y(0.25)) * Math.max(0.02, 1 - Math.log10(bin.share) / Math.log10(least));
-    svg.append(shape("rect", { class: "whole", x: x(bin.confidence) - width / 2, width, y: y(0) - height, height },
+    const middle = (Math.min(count - 1, Math.floor(bin.confidence * count)) + 0.5) / count;
+    svg.append(shape("rect", { class: "whole", x: x(middle) - width / 2, width, y: y(0) - height, height },
       shape("title", {}, `${(100 * bin.share).toFixed(2)} % of the pixels`)));
   }
   svg.append(shape("line", { class: "axis dashed", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
