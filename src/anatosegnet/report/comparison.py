@@ -90,7 +90,8 @@ def write_comparison(
         data,
         pictures,
         kind="Comparison",
-        title=f"{len(evaluations)} model{'s' * (len(evaluations) > 1)} on the same {len(ids)} cases",
+        title=f"{len(evaluations)} {'models' if len(evaluations) > 1 else 'model'} on the same "
+        f"{len(ids)} cases",
         settings=shown(rows_to_show(rows), deviations=True),
         notes=[*notes(rows, scored, ids), *([f"{CONDITION}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),
