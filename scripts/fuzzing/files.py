@@ -177,11 +177,13 @@ TABLE: tuple[Mutate, ...] = (*BYTES, *[change_cell] * 12, *[change_rows] * 6, *[
 
 
 # what is damaged
-def pictures() -> dict[str, bytes]:
-    """Images of every kind, by a name with their suffix."""
+def pictures(masks: bool = False) -> dict[str, bytes]:
+    """Images, or masks, of every kind, by a name with their suffix."""
     generator = np.random.default_rng(3)
     smooth = generator.integers(0, 256, (12, 10, 3), dtype=np.uint8)
     rgb = cv2.resize(smooth, (100, 120), interpolation=cv2.INTER_CUBIC)
+    if masks:  # of two values
+        rgb = np.where(rgb[..., :1] > 127, np.uint8(255), np.uint8(0)).repeat(3, axis=2)
     deep = rgb[..., 0].astype(np.uint16) * 257
 
     def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
@@ -318,6 +320,7 @@ def kinds() -> dict[str, Kind]:
     found = {}
     for name, content in pictures().items():
         found[f"image {name}"] = Kind(f"tmp/{name}", BYTES, read_picture, 300, content)
+    for name, content in pictures(masks=True).items():
         found[f"mask {name}"] = Kind(f"tmp/{name}", BYTES, read_as_mask, 120, content)
     bookkeeping = ("run/summary.json", (*BYTES[:3], *[change_json] * 9))
     config = ("run/config.yaml", (*BYTES[:3], cut, *[change_yaml] * 12))
