@@ -85,10 +85,12 @@ class FolderDataModule(SegmentationDataModule):
 
 def _rows_by_id(path: Path, dataset: str, problems: list[str]) -> dict[str, dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
+    twice: set[str] = set()
     for row in read_table(path, ("id",), ",", dataset):
         name = unicodedata.normalize("NFC", row["id"])
-        if name in rows:
+        if name in rows and name not in twice:
             problems.append(Problem(f"{path}: lists {name} twice", name))
+            twice.add(name)
         rows[name] = {**row, "id": name}
     return rows
 
