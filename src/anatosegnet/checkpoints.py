@@ -141,7 +141,9 @@ def best_weights(run: Run) -> dict[str, Any]:
         UserError: There is none, or it cannot be used.
     """
     if not os.path.lexists(run.best_path):
-        why = "no epoch was finished" if not run.last_path.exists() else "it was removed"
+        why = f"it was removed; train it anew: from_run={run.directory}"
+        if not run.last_path.exists():
+            why = f"no epoch was finished; go on with: resume={run.directory}"
         raise UserError(f"{run.directory} has no {run.best_path.name}: {why}")
     try:
         return read_checkpoint(run.best_path)

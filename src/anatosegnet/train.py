@@ -258,7 +258,7 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from anatosegnet.callbacks import History
-    from anatosegnet.checkpoints import read_checkpoint, take_last_as_best
+    from anatosegnet.checkpoints import best_weights, take_last_as_best
 
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -271,7 +271,7 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
         say("no epoch was validated: the last one is the result")
         take_last_as_best(run)
     trainer.strategy.barrier()
-    epoch, scores = read_checkpoint(run.best_path)["epoch"], {}
+    epoch, scores = best_weights(run)["epoch"], {}
     if best.monitor and best.best_model_score is not None:
         scores[best.monitor] = float(best.best_model_score)
     history = next((c for c in trainer.callbacks if isinstance(c, History)), None)  # type: ignore[attr-defined]
