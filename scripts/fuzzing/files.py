@@ -6,6 +6,7 @@ import os
 import random
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -404,6 +405,8 @@ class Batch:
                     ended = "traceback" if ready else "hang"
                     break
                 words, text, spent = json.loads(line)
+                if text.startswith("undamaged: "):
+                    sys.exit(f"nothing was attacked, but {self.name} failed: {text}")
                 yield Result(f"{self.name} {seed}", ("tried", *words), text, spent)
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

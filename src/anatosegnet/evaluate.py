@@ -206,7 +206,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     settings.augmentation = None  # of training
     dataset = settings.data.name
     at_home(settings, config.paths, given_keys())
-    if own_data and config.data is not None:  # data.root=… alone
+    if own_data and config.get("data") is not None:  # data.root=… alone
         wrong = [key for key in config.data if key != "root" or key not in settings.data]
         if wrong:
             raise UserError(

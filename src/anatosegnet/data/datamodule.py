@@ -271,7 +271,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def _report(self, problems: list[str]) -> None:
         if problems:
             count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-            lines = "".join(f"\n  - {problem}" for problem in problems)
+            # names in tables may hold line breaks
+            lines = "".join(f"\n  - {' '.join(problem.split())}" for problem in problems)
             raise UserError(
                 f"data {self.name}: {count} to put right first, or to leave out "
                 f"(data.exclude=[NAME,…]):{lines}"
