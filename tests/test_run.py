@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from anatosegnet.config import errors_in_one_line, unexpected
 from anatosegnet.errors import UserError, of_the_disk
 from anatosegnet.run import Run
 from anatosegnet.writing import remove_leftovers, replacing, replacing_directory
@@ -144,3 +145,14 @@ def test_a_lock_that_is_no_file_is_one_line(tmp_path: Path, make: Callable[[Path
     make(tmp_path / ".lock")
     with pytest.raises(UserError, match="is not a file"), Run(tmp_path).locked():
         pass
+
+
+def test_a_disk_that_refuses_is_one_line_in_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """Breaks if a read-only or full disk is a traceback, or said as something unexpected."""
+    for number in (errno.EROFS, errno.ENOSPC, errno.EACCES):
+        with pytest.raises(SystemExit) as stopped, errors_in_one_line(), unexpected():
+            raise OSError(number, os.strerror(number), "/a/place")
+        assert stopped.value.code == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: /a/place: {os.strerror(number)}; ")
+        assert "DEBUG" not in line

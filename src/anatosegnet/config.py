@@ -211,6 +211,8 @@ def unexpected() -> Iterator[None]:
     except (*EXPECTED, BrokenPipeError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and of_the_disk(error):
+            raise
         settings = " ".join(overrides.given())
         raise UserError(
             f"{one_error(error)}; ANATOSEGNET_DEBUG=1 shows where"

@@ -38,7 +38,9 @@ def of_the_disk(error: OSError) -> str | None:
     """What a disk or a file refused, in one line with the way out; None for other failures."""
     if error.errno is None or isinstance(error, ConnectionError):
         return None
-    place = "" if error.filename is None else f"{error.filename}: "
+    # the place that could not be taken, where there are two
+    name = error.filename if error.filename2 is None else error.filename2
+    place = "" if name is None else f"{name}: "
     if error.errno in FULL:
         way_out = "; make room, then give the same command again"
     elif error.errno in CLOSED:

@@ -106,7 +106,6 @@ def naming(path: Path, temporary: Path) -> Iterator[None]:
             error.filename = str(path)
         elif str(error.filename).startswith(str(temporary)):
             error.filename = str(path) + str(error.filename)[len(str(temporary)) :]
-        error.filename2 = None
         raise
 
 
