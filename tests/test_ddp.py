@@ -41,7 +41,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     config.model = OmegaConf.create({"_target_": "tests.networks.Plain"})
     one = Run(folder / "one")
     train(config, one)
-    return one, Run(folder / "two")
+    return one, Run(folder / "two", trust=["tests"])
 
 
 def rows(run: Run) -> list[dict[str, str]]:
