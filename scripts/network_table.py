@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from anatosegnet.config import config_directory
 
 HEADER = re.compile(
-    r"# (?P<source>.+)\. [\d.]+ M parameters\. BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) "
-    r"\((?P<protocol>.+)\)\."
+    r"# (?P<source>.+?)\. [\d.]+ M parameters\."
+    r"(?: BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) \((?P<protocol>.+)\)\.)?"
 )
 
 
 def main() -> None:
-    """Print a row for each YAML that opens with a published score."""
+    """Print a row for each YAML that opens with a network's source and parameters."""
     print("| `model=` | network | parameters | GMAC | IoU | F1 | protocol of the scores |")
     print("|---|---|---|---|---|---|---|")
     for path in sorted((config_directory() / "model").glob("*.yaml")):
@@ -25,7 +25,8 @@ def main() -> None:
             continue
         config = OmegaConf.load(path)
         config.num_classes, config.in_channels = 1, 3
-        size = int(re.search(r"(\d+) px", header["protocol"])[1])
+        named = re.search(r"(\d+) px", header["protocol"] or "")
+        size = int(named[1]) if named else 256
         if "image_size" in config:
             config.image_size = size
         with torch.device("meta"):  # shapes alone, no weights
@@ -36,7 +37,7 @@ def main() -> None:
         gmac = counter.get_total_flops() / 2e9
         print(
             f"| `{path.stem}` | {header['source']} | {parameters:,} | {gmac:.2f} | "
-            f"{header['iou']} | {header['f1']} | {header['protocol']} |"
+            f"{header['iou'] or ''} | {header['f1'] or ''} | {header['protocol'] or 'none quoted'} |"
         )
 
 

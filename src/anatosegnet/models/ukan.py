@@ -1,4 +1,4 @@
-"""U-KAN (Li et al., AAAI 2025), written from its paper."""
+"""U-KAN (Li et al., AAAI 2025), written from its description."""
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ ORDER = 3
 class UKAN(UNeXt):
     """U-KAN: UNeXt's shape with double convolutions, and KAN layers on its tokens.
 
-    The paper's table counts 14.02 GFLOPs where UNeXt stands at 4.58: eight times the
-    multiply-adds (UNeXt's own 0.57), those of the splines left out.
+    No reference numbers were at hand: 6.4 M parameters, as published, is all that is known to fit.
 
     Args and shape as `UNeXt`.
     """
