@@ -35,9 +35,10 @@ def main() -> None:
                 network(torch.empty(1, 3, size, size))
         parameters = sum(parameter.numel() for parameter in network.parameters())
         gmac = counter.get_total_flops() / 2e9
+        iou, f1, protocol = (header[name] or "" for name in ("iou", "f1", "protocol"))
         print(
             f"| `{path.stem}` | {header['source']} | {parameters:,} | {gmac:.2f} | "
-            f"{header['iou'] or ''} | {header['f1'] or ''} | {header['protocol'] or 'none quoted'} |"
+            f"{iou} | {f1} | {protocol or 'none quoted'} |"
         )
 
 
