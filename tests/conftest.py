@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest_plugins = ["tests.running", "tests.browser"]
+pytest_plugins = ["tests.running", "tests.browser", "tests.commands"]
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:

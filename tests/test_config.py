@@ -14,6 +14,7 @@ from anatosegnet.build import build_data, build_module, settle_precision
 from anatosegnet.config import config_directory, instantiate, one_line
 from anatosegnet.errors import UserError
 from anatosegnet.tuning.space import check, read_space
+from tests.commands import PHANTOMS, QUICK, Shell
 from tests.running import compose
 
 CONFIGS = config_directory()
@@ -261,3 +262,20 @@ def test_a_failed_job_does_not_stop_a_sweep(
     assert "job 0 failed: the loss is not finite" in result.stderr
     assert result.stderr.splitlines()[-1] == "error: the loss is not finite"
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_what_is_refused_leaves_no_folder(shell: Shell) -> None:
+    """Breaks if the directory that Hydra makes at once outlives a command that was refused."""
+    for wrong in ("test=null", "seed=[1,2]", "data.cache_dir=${oc.env:NOTHING_OF_THIS_NAME}"):
+        shell.train(*QUICK, "run_dir=new/run", wrong, status=2)
+        shell("tune", "search.directory=new/study", wrong, status=2)
+        assert not (shell.folder / "new").exists(), wrong
+
+
+@pytest.mark.slow
+def test_evaluate_needs_no_data_on_the_command_line(shell: Shell) -> None:
+    """Breaks if the plainest command, which Hydra composes without a group data, is refused."""
+    shell.train(*QUICK, *PHANTOMS, "trainer.max_epochs=1", "run_dir=run")
+    shell("evaluate", "run=run")
+    assert (shell.folder / "run" / "evaluation" / "phantom" / "scores.csv").is_file()

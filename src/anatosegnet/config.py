@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ def verb(
                         raise
                     say(f"job {job.job.num} failed: {error}", error=True)
                     failed = error
+                finally:
+                    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
             if failed is not None:  # the other jobs go on, then Hydra raises it again
                 raise failed
 
@@ -111,6 +113,21 @@ def verb(
         return main
 
     return decorate
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Hydra makes the output directory at once; take it back if nothing came of it."""
+    here = Path.cwd()
+    for folder in (directory.resolve(), *directory.resolve().parents):
+        content = list(folder.iterdir()) if folder.is_dir() else []
+        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
+            content.pop().unlink()
+        if content or folder == here:
+            return
+        with suppress(OSError):
+            folder.rmdir()
+        if here not in folder.parents:  # folders elsewhere may have been there before
+            return
 
 
 def settle(config: DictConfig, config_name: str) -> None:

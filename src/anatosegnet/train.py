@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 import warnings
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +36,9 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
 @verb("train", shows_tracebacks=True)  # of a training that had begun
 def main(config: DictConfig) -> None:
     """Compose, build, fit, test, and leave a run directory."""
-    output = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        with unexpected():
-            config, run = open_run(config, output)
-        train(config, run)
-    finally:
-        remove_if_empty(output)
+    with unexpected():
+        config, run = open_run(config, Path(HydraConfig.get().runtime.output_dir))
+    train(config, run)
 
 
 def train(config: DictConfig, run: Run) -> dict[str, Any]:
@@ -348,21 +344,6 @@ def quieten() -> None:
         ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def remove_if_empty(directory: Path) -> None:
-    """Hydra makes the output directory at once; take it back if nothing came of it."""
-    here = Path.cwd()
-    for folder in (directory.resolve(), *directory.resolve().parents):
-        content = list(folder.iterdir()) if folder.is_dir() else []
-        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
-            content.pop().unlink()
-        if content or folder == here:
-            return
-        with suppress(OSError):
-            folder.rmdir()
-        if here not in folder.parents:  # folders elsewhere may have been there before
-            return
 
 
 if __name__ == "__main__":

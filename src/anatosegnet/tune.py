@@ -27,7 +27,6 @@ from anatosegnet.errors import UserError, reason
 from anatosegnet.overrides import key_of, parse
 from anatosegnet.process import this_process
 from anatosegnet.run import Run
-from anatosegnet.train import remove_if_empty
 from anatosegnet.tuning.report import in_short, report
 from anatosegnet.tuning.space import (
     Dimension,
@@ -64,11 +63,7 @@ DECIDED = {
 @verb("tune")
 def main(config: DictConfig) -> None:
     """Search, or go on with a search, and show what was found."""
-    output = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        tune(config, given_overrides())
-    finally:
-        remove_if_empty(output)
+    tune(config, given_overrides())
 
 
 def given_overrides() -> list[str]:
