@@ -1,6 +1,5 @@
 """Callbacks that Lightning does not have."""
 
-import csv
 import math
 import sys
 import time
@@ -16,6 +15,7 @@ from torch import Tensor
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
 from anatosegnet.recorded import moved, with_strings
+from anatosegnet.rows import write_rows
 from anatosegnet.writing import replacing
 
 
@@ -55,9 +55,7 @@ class History(Callback):
                 raise UserError(f"{self.path.parent} was removed while training")
             columns = list(dict.fromkeys(name for row in self.rows for name in row))
             with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
+                write_rows(file, columns, self.rows)
 
     def best(self, score: str = "val/iou", mode: str = "max") -> tuple[float, int]:
         """The best value so far and its epoch, counted from 1; NaN and 0 if there is none."""
