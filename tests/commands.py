@@ -72,7 +72,10 @@ class Shell:
         if pid == 0:
             _run(module, arguments, self.folder, (out, err), environment)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        result = Result(code, out.read_text(), err.read_text())
+        said = [
+            line for line in err.read_text().splitlines(True) if not line.startswith("reading ")
+        ]
+        result = Result(code, out.read_text(), "".join(said))
         out.unlink()
         err.unlink()
         assert status is None or code == status, result

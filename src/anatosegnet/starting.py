@@ -23,7 +23,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.keys import READ, RESUMED_WITH, SETTLED, Role, flatten, role
 from anatosegnet.overrides import FORCED, given, given_keys, in_override, is_group, key_of, parse
 from anatosegnet.places import path_part, user_path
-from anatosegnet.recorded import MARK, confine, read_config
+from anatosegnet.recorded import MARK, confine, moved, read_config, with_strings
 from anatosegnet.resuming import apply, changes_between
 from anatosegnet.run import Run
 from anatosegnet.whereabouts import at_home
@@ -55,6 +55,12 @@ def open_run(config: DictConfig, output: Path) -> tuple[DictConfig, Run]:
         source = Run.open(config.from_run, "from_run=DIR", config.trust)
         config, output = repeated(config, source, overrides, output)
     run = new_run(output)
+    if run.directory != output:
+        plain_config = OmegaConf.to_container(config)
+        now = str(run.directory)
+        config = OmegaConf.create(
+            with_strings(plain_config, lambda _, text: moved(text, (str(output),), now))
+        )
     with open_dict(config):
         config.run_dir = str(run.directory)
     return config, run
@@ -219,14 +225,17 @@ def overrides_of(config: DictConfig, run: Run) -> list[str] | None:
         return given()
     if overrides is None or not HydraConfig.initialized():
         return overrides
-    try:
-        composed = compose("train", [text for text in overrides if is_of_the_run(text)])
-    except (HydraException, OmegaConfBaseException):
-        return list(overrides)
     flat = flatten(config)
-    missing = [f"{FORCED}{key}={in_override(flat.get(key))}"
-               for key in differences(composed, config)]  # fmt: skip
-    return [*overrides, *missing]
+    for _ in range(3):  # what is added may change what depends on it
+        try:
+            composed = compose("train", [text for text in overrides if is_of_the_run(text)])
+        except (HydraException, OmegaConfBaseException):
+            break
+        missing = differences(composed, config)
+        if not missing:
+            break
+        overrides = [*overrides, *(f"{FORCED}{k}={in_override(flat.get(k))}" for k in missing)]
+    return list(overrides)
 
 
 def differences(composed: DictConfig, recorded: DictConfig) -> list[str]:
