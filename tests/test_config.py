@@ -279,3 +279,16 @@ def test_evaluate_needs_no_data_on_the_command_line(shell: Shell) -> None:
     shell.train(*QUICK, *PHANTOMS, "trainer.max_epochs=1", "run_dir=run")
     shell("evaluate", "run=run")
     assert (shell.folder / "run" / "evaluation" / "phantom" / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"_partial_": True}, "gives no network"), ({"device": "meta"}, "device meta")],
+)
+def test_what_is_no_network_is_refused(settings: dict[str, object], complaint: str) -> None:
+    """Breaks if a model that cannot hold weights is a traceback when they are loaded."""
+    config = compose("scheduler=constant")
+    config.model = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2,
+                    "kernel_size": 1, **settings}  # fmt: skip
+    with pytest.raises(UserError, match=complaint):
+        build_module(config)

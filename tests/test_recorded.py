@@ -152,6 +152,7 @@ def changed(folder: Path, **changes: object) -> Path:
         ("a: &x [1]\nb: *x\n", "alias"),
         ("a: !!python/object/apply:os.system [id]\n", "tag"),
         ("a: " + "[" * 5000, "nest"),
+        ("3\n", "is no config"),
         ("- 1\n", "is no config of a run"),
         ("", "is no config of a run"),
         ("a: [\n", "cannot be read"),

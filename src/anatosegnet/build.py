@@ -45,11 +45,19 @@ def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Modu
     Args:
         config: The composed config.
         pretrained: Overrides ``model.pretrained``: False where weights are loaded anyway.
+
+    Raises:
+        UserError: It is no network, or one without memory for its weights.
     """
     if pretrained is not None and "pretrained" in config.model:
         config = config.copy()
         config.model.pretrained, config.model.encoder_weights = pretrained, None
-    return instantiate(config, "model")
+    network = instantiate(config, "model")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model: {config.model.get('_target_')} gives no network")
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise UserError("model: its weights are on the device meta, where there are none")
+    return network
 
 
 def build_module(config: DictConfig, pretrained: bool | None = None) -> SegmentationModule:

@@ -93,6 +93,8 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
         plain_config = OmegaConf.to_container(OmegaConf.create(read_yaml_text(path)))
     except (OSError, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
+    except AssertionError:  # OmegaConf's, of a number alone
+        plain_config = None
     if not isinstance(plain_config, dict):
         raise UserError(f"{path} is no config of a run")
     renew(plain_config)
