@@ -1,5 +1,6 @@
 """A user's own augmentation is tried before anything is written."""
 
+import warnings
 from pathlib import Path
 
 import albumentations as A
@@ -94,3 +95,13 @@ def test_nothing_is_written_before(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="images of type float32"):
         train(config, Run(tmp_path / "run"))
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_what_is_refused_is_said_without_a_librarys_warnings() -> None:
+    """Breaks if the line stands below a warning, here of pixels that may not be written."""
+    image = COLOUR.copy()
+    image.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserError, match="images of type"):
+            check_augmentation(A.Compose([ToTensorV2()]), [(image, MASK)])

@@ -52,3 +52,15 @@ def test_markdown_is_one_line_without_marks() -> None:
         "\\&lt; \\\\x1b[31m"
     )
     assert table_lines(["a|b", "c"], [["x", 1]]) == ["| a\\|b | c |", "|---|---|", "| x | 1 |"]
+
+
+def test_a_column_that_is_twice_there_is_refused(tmp_path: Path) -> None:
+    """Breaks if one of two columns is believed, or pandas fails on them."""
+    path = tmp_path / "table.csv"
+    path.write_text("id,iou,iou\na,1,2\n")
+    with pytest.raises(ValueError, match="column 'iou' 2 times"):
+        read_rows(path)
+    path.write_text("id,,\na,,\n")  # as spreadsheets leave them
+    assert read_rows(path)[1] == [{"id": "a", "": ""}]
+    with pytest.raises(ValueError, match="column '' 2 times"):
+        read_rows(path, ragged=False)

@@ -7,10 +7,12 @@ return, and is no number) is written behind an apostrophe, which is taken off ag
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from anatosegnet.console import plain
 from anatosegnet.opening import read_text
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ def read_rows(
                                 restval="")  # fmt: skip
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns = [unguarded(name) for name in columns]
+        # spreadsheets leave several columns without a name
+        for name, count in Counter(columns).items():
+            if count > 1 and (name or not ragged):
+                raise ValueError(f"it has the column {plain(name[:60])!r} {count} times")
         if not ragged:
             reader.restval = None
         rows = []

@@ -1,5 +1,6 @@
 """What an augmentation may do: change pixels, not their kind. It may be a user's own."""
 
+import warnings
 from collections.abc import Iterable
 
 import albumentations as A
@@ -83,8 +84,10 @@ def check_augmentation(augmentation: A.Compose, cases: Iterable[Resized], draws:
         tried.add(image.shape[2])
         for draw in range(draws):
             try:
-                seed_augmentation(augmentation, (draw,))
-                augmented(augmentation, image, mask)
+                with warnings.catch_warnings():  # they come in training, or it is refused
+                    warnings.simplefilter("ignore")
+                    seed_augmentation(augmentation, (draw,))
+                    augmented(augmentation, image, mask)
             except CaseError as error:
                 raise UserError(str(error)) from error
             except (AttributeError, TypeError) as error:
