@@ -16,7 +16,7 @@ from anatosegnet.data.duplicates import Digests
 from anatosegnet.data.recorded_split import UNUSED, RecordedSplit
 from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError
-from anatosegnet.keys import flatten
+from anatosegnet.keys import Role, flatten, role
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ WORDS = {  # kind of change: in words, of one and of several; the worst first
     "added": ("case added", "cases added"),
     "files": ("other fingerprint of the files", "other fingerprints of the files"),
 }
-# keys of data that decide neither which cases there are nor what is in them
+# decisive settings of data that decide neither which cases there are nor what is in them
 AS_SEEN = frozenset({
-    "data.root", "data.num_workers", "data.cache", "data.cache_dir", "data.cache_limit_gb",
-    "data.image_size", "data.in_channels", "data.normalization", "data.batch_size", "data.seed",
+    "data.image_size", "data.in_channels", "data.normalization", "data.batch_size",
     "data.duplicates",
 })  # fmt: skip
 
@@ -185,7 +184,8 @@ def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataMod
     source = Run(config.from_run)
     theirs, ours = (flatten(settings) for settings in (source.config, config))
     differ = {key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)}
-    if any(key.startswith("data.") and key not in AS_SEEN for key in differ):
+    other = {key for key in differ - AS_SEEN if role(key) is Role.DECISIVE}
+    if any(key.startswith("data.") for key in other):
         return Changes({})  # other data were asked for
     other_split = any(key.startswith("split.") or key == "data.duplicates" for key in differ)
     now = changes_in_all(source, data, None if other_split else data.split)
