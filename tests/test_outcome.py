@@ -115,7 +115,7 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
         ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is none of val/loss"),
         ("trainer.precision=64-true", "trainer.precision=64-true is none of auto, 32-true, bf16"),
         ("trainer.precision=bf16-true", "trainer.precision=bf16-true is none of"),
-        ("trainer.max_epochs=0", "trainer.max_epochs=0 trains nothing"),
+        ("trainer.max_epochs=0", "trainer.max_epochs=0 must be a whole number of at least 1"),
         ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 trains nothing"),
         ("+trainer.limit_test_batches=0", "trainer.limit_test_batches=0 tests nothing"),
     ],
@@ -339,7 +339,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def no_space(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "metrics.csv")
 
-    monkeypatch.setattr("csv.DictWriter.writerows", no_space)
+    monkeypatch.setattr("anatosegnet.callbacks.write_rows", no_space)
     failing(tmp_path / "run", "No space left on device: metrics.csv; .* resume=")
 
 

@@ -4,7 +4,6 @@ The trainings run in forked processes of a tiny network, so that many kills cost
 parent has everything imported, and each child is a whole `train` of its own.
 """
 
-import csv
 import json
 import os
 import random
@@ -25,12 +24,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+import anatosegnet.callbacks
 import anatosegnet.checkpoints
 import anatosegnet.module
 import anatosegnet.run
 from anatosegnet.build import build_module
 from anatosegnet.checkpoints import read_checkpoint, usable_checkpoint
-from anatosegnet.data.split import Split
+from anatosegnet.data import recorded_split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -202,7 +202,8 @@ def test_killed_at_the_worst_moments(
         save = torch.save
         module = anatosegnet.module.SegmentationModule
         if moment == "split":
-            monkeypatch.setattr(Split, "write", at(1, Split.write, False))
+            monkeypatch.setattr(recorded_split, "write_split",
+                                at(1, recorded_split.write_split, False))  # fmt: skip
         elif moment == "config":
             monkeypatch.setattr(Run, "write_config", at(1, Run.write_config, False))
         elif moment == "before":
@@ -215,7 +216,8 @@ def test_killed_at_the_worst_moments(
         elif moment == "renamed":
             monkeypatch.setattr(os, "replace", at(12, os.replace, False))
         elif moment == "metrics":
-            monkeypatch.setattr(csv.DictWriter, "writerows", at(3, csv.DictWriter.writerows))
+            monkeypatch.setattr(anatosegnet.callbacks, "write_rows",
+                                at(3, anatosegnet.callbacks.write_rows))  # fmt: skip
         elif moment == "summary":
             monkeypatch.setattr(Run, "update_summary", at(2, Run.update_summary))
         elif moment == "validation":
