@@ -15,7 +15,7 @@ import torch
 from anatosegnet.build import build_module
 from anatosegnet.checkpoints import UnusableCheckpoint, read_checkpoint, usable_checkpoint
 from anatosegnet.errors import UserError
-from anatosegnet.inference import Predictor
+from anatosegnet.inference import Predictor, find_device
 from anatosegnet.module import SegmentationModule
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -233,3 +233,11 @@ def test_the_reader_of_weights_builds_nothing_else(
 def test_unusable_is_a_users_error() -> None:
     """Breaks if a bad checkpoint is no longer one line on stderr."""
     assert issubclass(UnusableCheckpoint, UserError)
+
+
+@pytest.mark.parametrize("device", ["", "0", 1.5, "gpu", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(device: object) -> None:
+    """Breaks if a misspelt or missing device is torch's traceback."""
+    with pytest.raises(UserError, match=r"^device=.* cannot be used .*give cpu, cuda or auto$"):
+        find_device(device)
+    assert find_device("cpu") == "cpu"

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anatosegnet.console import plain
 from anatosegnet.contract import require_logits
 from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics import lesion_probability
 from anatosegnet.run import Run
 
@@ -53,12 +54,14 @@ class Predictor:
         """The best epoch of a run.
 
         Raises:
-            UserError: The checkpoint is missing, damaged, or not of this run's network.
+            UserError: The checkpoint is missing, damaged, or not of this run's network; or there
+                is no such device.
         """
         from anatosegnet.build import build_network
         from anatosegnet.checkpoints import best_weights, require_fit
         from anatosegnet.data.transforms import two_sizes
 
+        device = find_device(device)
         config = run.config
         network = build_network(config, pretrained=False)
         weights = {
@@ -68,8 +71,6 @@ class Predictor:
         }
         require_fit(weights, network, run.best_path)
         network.load_state_dict(weights)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(
             network,
             two_sizes(config.data.image_size),
@@ -123,6 +124,23 @@ class Predictor:
         if dtype is None or (dtype is torch.float16 and self.device.type == "cpu"):
             return nullcontext()
         return torch.autocast(self.device.type, dtype)
+
+
+def find_device(name: object) -> str:
+    """The device of a name, or the best one there is for ``auto``.
+
+    Raises:
+        UserError: This machine has none of this name.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=str(name)).item()
+    except (RuntimeError, AssertionError) as error:  # the latter where torch knows no GPU
+        raise UserError(
+            f"device={plain(name)} cannot be used ({reason(error)}); give cpu, cuda or auto"
+        ) from error
+    return str(name)
 
 
 def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
