@@ -267,6 +267,9 @@ def test_a_failed_job_does_not_stop_a_sweep(
 @pytest.mark.slow
 def test_what_is_refused_leaves_no_folder(shell: Shell) -> None:
     """Breaks if the directory that Hydra makes at once outlives a command that was refused."""
+    # a text that would be an interpolation in the config that is written
+    shell.train(*QUICK, *PHANTOMS, "run_dir=new/run", r"paths.runs_dir=\${x}", status=2)
+    assert not (shell.folder / "new").exists()
     for wrong in ("test=null", "seed=[1,2]", "data.cache_dir=${oc.env:NOTHING_OF_THIS_NAME}"):
         shell.train(*QUICK, "run_dir=new/run", wrong, status=2)
         shell("tune", "search.directory=new/study", wrong, status=2)

@@ -156,3 +156,15 @@ def test_a_disk_that_refuses_is_one_line_in_every_verb(capsys: pytest.CaptureFix
         line = capsys.readouterr().err
         assert line.startswith(f"error: /a/place: {os.strerror(number)}; ")
         assert "DEBUG" not in line
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("other")])
+def test_only_a_folder_is_overwritten(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    """Breaks if a pipe in the place of earlier results is waited for, or a link is left behind."""
+    make(tmp_path / "results")
+    with (
+        pytest.raises(UserError, match="is not a folder"),
+        replacing_directory(tmp_path / "results", overwrite=True),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]

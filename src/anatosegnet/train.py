@@ -19,6 +19,7 @@ from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.overrides import given
 from anatosegnet.process import this_process
+from anatosegnet.recorded import written_config
 from anatosegnet.run import Run, environment
 from anatosegnet.starting import is_first_process, open_run, overrides_of
 from anatosegnet.whereabouts import anchor
@@ -176,6 +177,7 @@ def begin(
 
     assert data.split is not None
     assert data.leakage is not None
+    written_config(config)  # now, and not when half of the run is written: it may be refused
     about: dict[str, Any] = {"state": "running", "directory": str(run.directory.resolve())}
     if resumption:
         about |= resumption.entries(environment()["versions"])

@@ -43,9 +43,11 @@ def replacing_directory(directory: Path, overwrite: bool = False) -> Iterator[Pa
     """A temporary directory that takes its place once everything in it is written.
 
     Raises:
-        UserError: There is one already, and it may not be overwritten.
+        UserError: There is one already, and it may not be overwritten; or something else is there.
         OSError: It cannot be written; ``filename`` is ``directory`` or lies in it.
     """
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise UserError(f"{directory} is not a folder; remove it")  # a pipe would be waited for
     if directory.exists() and not overwrite:
         raise UserError(f"{directory} exists; overwrite=true puts the new results in its place")
     aside = temporary_path(directory, "before")
