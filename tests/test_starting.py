@@ -315,3 +315,12 @@ def test_somebody_without_home(place: Shell, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     with pytest.raises(UserError, match="there is no home folder"):
         user_path("~/x")
+
+
+def test_a_job_that_changed_its_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Breaks if what is refused is hidden by the folder that was taken back meanwhile."""
+    shell = Shell(tmp_path)
+    arguments = ("data=folder", "data.root=nowhere", "hydra.job.chdir=true", "run_dir=z")
+    result = shell.train(*arguments, status=2)
+    assert "there is no folder" in result.errors
+    assert not (tmp_path / "z").exists()

@@ -82,7 +82,8 @@ def verb(
                     say(f"job {job.job.num} failed: {error}", error=True)
                     failed = error
                 finally:
-                    remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+                    runtime = HydraConfig.get().runtime
+                    remove_if_empty(Path(runtime.output_dir), Path(runtime.cwd))
             if failed is not None:  # the other jobs go on, then Hydra raises it again
                 raise failed
 
@@ -115,9 +116,13 @@ def verb(
     return decorate
 
 
-def remove_if_empty(directory: Path) -> None:
-    """Hydra makes the output directory at once; take it back if nothing came of it."""
-    here = Path.cwd()
+def remove_if_empty(directory: Path, here: Path) -> None:
+    """Hydra makes the output directory at once; take it back if nothing came of it.
+
+    Args:
+        directory: What Hydra made, with the folders above it.
+        here: Where the command was given (a job may have moved into its directory).
+    """
     for folder in (directory.resolve(), *directory.resolve().parents):
         content = list(folder.iterdir()) if folder.is_dir() else []
         if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
