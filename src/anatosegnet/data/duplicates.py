@@ -27,6 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from anatosegnet.console import progress
 from anatosegnet.errors import UserError, reason
 from anatosegnet.rows import read_rows, write_rows
 
@@ -68,14 +69,16 @@ def find_duplicates(
     names = sorted(thumbnails, key=natural_key)
     if len(names) < 2:
         return []
-    candidates = similar_signatures(np.stack([signature(thumbnails[name]) for name in names]))
+    outlines = progress(names, "looking for copies")
+    candidates = similar_signatures(np.stack([signature(thumbnails[name]) for name in outlines]))
 
     def compare(pair: np.ndarray) -> Pair:
         a, b = names[pair[0]], names[pair[1]]
         return Pair(a, b, round(similarity(thumbnails[a], thumbnails[b]), 4))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [pair for pair in pool.map(compare, candidates) if pair.similarity >= threshold]
+        pairs = progress(pool.map(compare, candidates), "comparing likely copies", len(candidates))
+        return [pair for pair in pairs if pair.similarity >= threshold]
 
 
 def duplicate_groups(pairs: Iterable[Pair]) -> dict[str, str]:
