@@ -82,8 +82,10 @@ class Run:
         A run that was handed over may hold a link to a folder of yours.
         """
         for folder, names, files in os.walk(self.directory):
-            for name in [*names, *(name for name in files if name == ".lock")]:
-                path = Path(folder, name)
+            for path in (Path(folder, name) for name in [*names, *files]):
+                # a link in the place of a file that is there is replaced, not written through
+                if path.is_symlink() and path.is_file() and path.name != ".lock":
+                    continue
                 if path.is_symlink() and not below(path, self.directory):
                     raise UserError(
                         f"{path} is a link out of the run, so that something would be written "
