@@ -210,8 +210,8 @@ def test_wrong_checksum(serve: Any, tmp_path: Path, checksum: str) -> None:
         (GOOD[:1000] + b"\x00" * 50 + GOOD[1050:], "damaged"),
         (b"<html>Please log in</html>", "a web page"),
     ],
-    ids=["dots", "absolute", "inner", "backslash", "drive", "link", "pipe", "bomb", "cut",
-         "crc", "html"],
+    ids=["dots", "absolute", "inner", "backslash", "drive", "link", "pipe", "bomb", "empty",
+         "folder", "cut", "crc", "html"],
 )  # fmt: skip
 def test_archives_not_to_be_trusted(
     serve: Any, tmp_path: Path, content: bytes, complaint: str
