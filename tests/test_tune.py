@@ -149,6 +149,17 @@ def test_a_crash_is_recorded_and_the_study_goes_on(
         search("search.trials=9", "data.batch_size=8")
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_a_moved_study_goes_on(trainer: Path, storage: str) -> None:
+    """Breaks if a study is known by what its folder was called when it was begun."""
+    search(f"search.storage={storage}", "search.trials=1")
+    Path("study").rename("moved")
+    study = search(f"search.storage={storage}", "search.trials=2", "search.directory=moved")
+    assert len(study.trials) == 2
+    assert not Path("study").exists()
+    assert sorted(path.name for path in Path("moved/trials").glob("*[0-9]")) == ["0000", "0001"]
+
+
 def test_two_workers_share_a_study(trainer: Path) -> None:
     """Breaks if two workers run a trial twice, draw the same, or start one trial too many."""
     workers = [

@@ -71,7 +71,7 @@ def open_study(
 
     Args:
         storage: From `open_storage`.
-        directory: Its name is the study's.
+        directory: Its name is a new study's.
         conditions: From `conditions_of`; kept in the study.
 
     Raises:
@@ -79,16 +79,21 @@ def open_study(
     """
     import optuna
 
+    name = directory.resolve().name
+    trials = directory / "trials"
+    has_trials = trials.is_dir() and any(trials.iterdir())
+    names = optuna.get_all_study_names(storage)
+    if has_trials and len(names) == 1:
+        name = names[0]  # the folder's name when it was begun
     study = optuna.create_study(
-        study_name=directory.resolve().name,
+        study_name=name,
         storage=storage,
         direction="maximize",
         load_if_exists=True,
     )
     begun = study.user_attrs.get("conditions")
     if begun is None:
-        trials = directory / "trials"
-        if study.get_trials(deepcopy=False) or (trials.is_dir() and any(trials.iterdir())):
+        if study.get_trials(deepcopy=False) or has_trials:
             raise UserError(
                 f"{directory} holds trials of something else; give another search.directory=DIR"
             )
