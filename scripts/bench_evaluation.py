@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anatosegnet.data.busi import BUSIDataModule
+from anatosegnet.data.datasets.busi import BUSIDataModule
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.evaluate import write_evaluation
-from anatosegnet.scoring import Scoring, score_cases
+from anatosegnet.evaluation.scoring import Scoring, score_cases
 
 SIZE = (256, 256)
 

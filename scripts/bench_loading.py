@@ -33,13 +33,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from anatosegnet.build import build_data
-from anatosegnet.config import config_directory, errors_in_one_line
+from anatosegnet.cli import config_directory, errors_in_one_line
 from anatosegnet.data.case import Case
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.simulator import simulate
 from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from anatosegnet.training.build import build_data
 
 AUGMENTATIONS = ("none", "released", "light", "strong")
 OURS_PER_TURN = 5  # our epochs are short, so several are timed together

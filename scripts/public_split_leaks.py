@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from anatosegnet.data.busi import BUSIDataModule
+from anatosegnet.data.datasets.busi import BUSIDataModule
 from anatosegnet.data.duplicates import duplicate_groups, find_duplicates
 from anatosegnet.data.groups import disagreements, leakage, with_groups
 from anatosegnet.data.split import FilesSplit, HoldoutSplit, KFoldSplit, ReleasedSplit, Split

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from anatosegnet.config import errors_in_one_line
+from anatosegnet.cli import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
 from anatosegnet.data.transforms import image_to_tensor, resize_image, two_sizes
 from anatosegnet.errors import UserError
-from anatosegnet.inference import Predictor
+from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet
 from anatosegnet.run import Run, replacing
 

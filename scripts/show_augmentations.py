@@ -21,13 +21,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from omegaconf import DictConfig
 
-from anatosegnet.build import build_data
-from anatosegnet.config import config_directory, errors_in_one_line
+from anatosegnet.cli import config_directory, errors_in_one_line
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
 from anatosegnet.data.records import Resized
 from anatosegnet.errors import UserError
 from anatosegnet.run import replacing
+from anatosegnet.training.build import build_data
 
 OUTLINE = (255, 196, 0)  # RGB
 

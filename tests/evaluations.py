@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from anatosegnet.data.simulator import Phantom, simulate
-from anatosegnet.metrics import overlap_scores
-from anatosegnet.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
+from anatosegnet.metrics.overlap import overlap_scores
+from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 from anatosegnet.run import Run
 
 DIFFERENT = 12  # phantoms simulated; more cases are these, mirrored and cut

@@ -10,9 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from anatosegnet.build import build_data, build_module, settle_precision
-from anatosegnet.config import config_directory, instantiate, one_line
+from anatosegnet.cli import config_directory, instantiate, one_line
 from anatosegnet.errors import UserError
+from anatosegnet.training.build import build_data, build_module, settle_precision
 from anatosegnet.tuning.space import check, read_space
 from tests.commands import PHANTOMS, QUICK, Shell
 from tests.running import compose
@@ -227,7 +227,7 @@ def test_a_program_imports_nothing_heavy() -> None:
     code = (
         "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.compare;"
         "import anatosegnet.predict, anatosegnet.prepare, anatosegnet.tune, anatosegnet.runs;"
-        "import anatosegnet.tracking;"
+        "import anatosegnet.training.tracking;"
         "heavy = {'torch', 'lightning', 'timm', 'pandas', 'scipy', 'wandb', 'optuna'};"
         "heavy |= {'matplotlib', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"
@@ -247,7 +247,7 @@ def test_a_failed_job_does_not_stop_a_sweep(
     """Breaks if a job that diverges takes the others with it, here or in a launcher's process."""
     monkeypatch.chdir(tmp_path)
     code = (
-        "from anatosegnet.config import verb\n"
+        "from anatosegnet.cli import verb\n"
         f"from anatosegnet.errors import {error}\n"
         "@verb('train')\n"
         "def main(config):\n"

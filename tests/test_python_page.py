@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anatosegnet.data.simulator import simulate
-from anatosegnet.overlay import encode_png
+from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"

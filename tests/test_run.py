@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from anatosegnet.config import errors_in_one_line, unexpected
+from anatosegnet.cli import errors_in_one_line, unexpected
 from anatosegnet.errors import UserError, of_the_disk
+from anatosegnet.files.writing import remove_leftovers, replacing, replacing_directory
 from anatosegnet.run import Run
-from anatosegnet.writing import remove_leftovers, replacing, replacing_directory
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from anatosegnet.writing import replacing, replacing_directory
+from anatosegnet.files.writing import replacing, replacing_directory
 kind, path = sys.argv[1], Path(sys.argv[2])
 with (replacing if kind == "file" else replacing_directory)(path) as temporary:
     (temporary if kind == "file" else temporary / "scores.csv").write_text("half")

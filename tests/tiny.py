@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from anatosegnet.build import build_data
-from anatosegnet.config import config_directory, instantiate
+from anatosegnet.cli import config_directory, instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.module import SegmentationModule
+from anatosegnet.training.build import build_data
+from anatosegnet.training.module import SegmentationModule
 from tests.running import compose
 
 EPOCHS = 4

@@ -226,21 +226,21 @@ def read_as_mask(path: Path, _: Sandbox) -> Any:
 
 def read_folder(path: Path, box: Sandbox) -> None:
     """A dataset's own tables, with all that depends on them."""
-    from anatosegnet.data.folder import FolderDataModule
+    from anatosegnet.data.datasets.folder import FolderDataModule
 
     FolderDataModule(name="folder", root=str(box.data), cache="off").prepare_cases()
 
 
 def read_sheet(path: Path, box: Sandbox) -> None:
     """BrEaST's spreadsheet."""
-    from anatosegnet.data.breast_lesions_usg import BreastLesionsUSGDataModule
+    from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGDataModule
 
     BreastLesionsUSGDataModule(name="b", root=str(box.data), cache="off").find_cases()
 
 
 def read_split(path: Path, box: Sandbox) -> None:
     """The split of a run, and who is related to whom."""
-    from anatosegnet.leakage import leaked, unchanged_split
+    from anatosegnet.data.leakage import leaked, unchanged_split
     from anatosegnet.run import Run
 
     unchanged_split(Run(box.run))
@@ -258,8 +258,8 @@ def read_metrics(path: Path, box: Sandbox) -> None:
 
 def read_scores(path: Path, box: Sandbox) -> None:
     """What a comparison and a report read of an evaluation."""
+    from anatosegnet.evaluation.tables import read_scores
     from anatosegnet.report.reading import Evaluation
-    from anatosegnet.tables import read_scores
 
     read_scores(box.run / "evaluation" / "folder" / "scores.csv")
     Evaluation.read(box.run / "evaluation" / "folder")
@@ -276,7 +276,7 @@ def read_summary(path: Path, box: Sandbox) -> None:
 
 def read_network(path: Path, box: Sandbox) -> None:
     """What predict builds from config and weights."""
-    from anatosegnet.inference import Predictor
+    from anatosegnet.evaluation.inference import Predictor
     from anatosegnet.run import Run
 
     image = np.zeros((40, 50, 3), np.uint8)
@@ -443,7 +443,7 @@ def judge(
     kind: Kind, path: Path, box: Sandbox, whole: bytes, reference: Any, seed: int
 ) -> tuple[list[str], str, float]:
     """Damage a file, read it, and say what came of it: words, a line, seconds."""
-    from anatosegnet.config import one_line
+    from anatosegnet.cli import one_line
     from anatosegnet.data.case import CaseError
     from anatosegnet.errors import UserError
 

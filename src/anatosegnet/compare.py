@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from anatosegnet.changes import CONDITION
-from anatosegnet.config import verb
+from anatosegnet.cli import verb
 from anatosegnet.console import say
+from anatosegnet.data.changes import CONDITION
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError, reason
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
-from anatosegnet.opening import read_json
+from anatosegnet.evaluation.settings import group_settings, labels, setting_of
+from anatosegnet.files.opening import read_json
+from anatosegnet.files.writing import replacing_directory
 from anatosegnet.run import Run
-from anatosegnet.settings import group_settings, labels, setting_of
-from anatosegnet.writing import replacing_directory
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,7 +44,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     Raises:
         UserError: Runs or settings are at fault, or were not scored on the same cases.
     """
-    from anatosegnet import comparison
+    from anatosegnet.evaluation import comparison
     from anatosegnet.report import write_comparison
     from anatosegnet.report.reading import read_summary
 
@@ -160,7 +160,7 @@ def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[P
 
 def read_evaluation(run: Run, directory: Path) -> "DataFrame":
     """The scores of a run; raises UserError if they are not what evaluate wrote."""
-    from anatosegnet.tables import read_scores
+    from anatosegnet.evaluation.tables import read_scores
 
     summary, path = json_of(directory / "summary.json"), directory / "scores.csv"
     again = "; evaluate the run again with overwrite=true"

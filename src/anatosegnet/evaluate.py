@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from anatosegnet.changes import KEY as CHANGED
-from anatosegnet.changes import Changes, find_changes, require_accepted
-from anatosegnet.config import verb
+from anatosegnet.cli import verb
+from anatosegnet.config.overrides import given_keys
+from anatosegnet.config.places import path_part
+from anatosegnet.config.recorded import MARK
+from anatosegnet.config.whereabouts import at_home
 from anatosegnet.console import say
+from anatosegnet.data.changes import KEY as CHANGED
+from anatosegnet.data.changes import Changes, find_changes, require_accepted
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
-from anatosegnet.overrides import given_keys
-from anatosegnet.places import path_part
-from anatosegnet.recorded import MARK
+from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.run import Run, environment
-from anatosegnet.whereabouts import at_home
-from anatosegnet.writing import replacing_directory, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from anatosegnet.data.datamodule import SegmentationDataModule
-    from anatosegnet.inference import Predictor
-    from anatosegnet.scoring import Scored, Scoring
+    from anatosegnet.evaluation.inference import Predictor
+    from anatosegnet.evaluation.scoring import Scored, Scoring
 
 
 @verb("evaluate")
@@ -53,10 +53,10 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     Raises:
         UserError: The run or the data is at fault, or results would be overwritten.
     """
-    from anatosegnet.inference import Predictor
+    from anatosegnet.evaluation.inference import Predictor
+    from anatosegnet.evaluation.scoring import Scoring, score_cases
+    from anatosegnet.evaluation.tables import print_evaluation
     from anatosegnet.report import write_report
-    from anatosegnet.scoring import Scoring, score_cases
-    from anatosegnet.tables import print_evaluation
 
     scoring = Scoring.from_config(config)
     if config.extremes < 1:
@@ -135,10 +135,10 @@ def write_evaluation(
     """
     from pandas import DataFrame
 
-    from anatosegnet import tables
-    from anatosegnet.calibration import calibration_summary
-    from anatosegnet.extremes import write_extremes
-    from anatosegnet.rows import write_frame
+    from anatosegnet.evaluation import tables
+    from anatosegnet.evaluation.extremes import write_extremes
+    from anatosegnet.files.rows import write_frame
+    from anatosegnet.metrics.calibration import calibration_summary
 
     frame = DataFrame([item.row for item in scored])
     strata = tables.stratified(frame, copies)
@@ -191,8 +191,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     Raises:
         UserError: The run's split or data were changed since training.
     """
-    from anatosegnet.build import build_data, selection
-    from anatosegnet.leakage import (
+    from anatosegnet.data.leakage import (
         about_split,
         leaked,
         read_digests,
@@ -201,6 +200,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
         seen_in_training,
         unchanged_split,
     )
+    from anatosegnet.training.build import build_data, selection
 
     settings = run.config
     settings.augmentation = None  # of training

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from anatosegnet.config import verb
+from anatosegnet.cli import verb
+from anatosegnet.config.places import user_path
 from anatosegnet.console import progress, say, some
 from anatosegnet.errors import UserError
-from anatosegnet.places import user_path
+from anatosegnet.files.writing import remove_leftovers, replacing
 from anatosegnet.run import Run
-from anatosegnet.writing import remove_leftovers, replacing
 
 # failures to write that say nothing about the next file
 OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
@@ -52,8 +52,8 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
         UserError: Nothing can be done at all, or a mask would be overwritten.
         OSError: The masks cannot be written; those before are there and whole.
     """
-    from anatosegnet.inference import NO_NUMBER, Predictor, mask_at
-    from anatosegnet.overlay import encode_png
+    from anatosegnet.evaluation.inference import NO_NUMBER, Predictor, mask_at
+    from anatosegnet.report.overlay import encode_png
 
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size} must be at least 1")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from anatosegnet.config import instantiate, verb
+from anatosegnet.cli import instantiate, verb
 from anatosegnet.console import Progress, say, say_table, some
 from anatosegnet.errors import UserError
 
 if TYPE_CHECKING:
-    from anatosegnet.data.audit import Audit
     from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.preparation.audit import Audit
 
 USAGE = "data=busi, breast_lesions_usg, bus_bra, bus_uclm, or folder with data.root=DIR"
 
@@ -46,14 +46,14 @@ def prepare(config: DictConfig) -> bool:
         raise UserError(f"sheet={config.sheet} must be a number of cases")
     require_writable(out, "out")
     if config.export is not None:
-        from anatosegnet.data.export import require_new_folder
+        from anatosegnet.data.preparation.export import require_new_folder
 
         require_new_folder(Path(config.export))
         require_writable(Path(config.export), "export")
     fetch(data, root, config.download)
 
-    from anatosegnet.data.audit import audit
-    from anatosegnet.data.index import write_index
+    from anatosegnet.data.preparation.audit import audit
+    from anatosegnet.data.preparation.index import write_index
 
     with Progress("reading") as show:
         found = audit(data, str(root), config.sheet, show)
@@ -111,7 +111,7 @@ def export(
     found: "Audit", data: "SegmentationDataModule", config: DictConfig, include_normal: bool
 ) -> None:
     """Write the resized copy and say how to use it."""
-    from anatosegnet.data.export import export_cases
+    from anatosegnet.data.preparation.export import export_cases
     from anatosegnet.data.transforms import two_sizes
 
     folder, size = Path(config.export), two_sizes(config.size)

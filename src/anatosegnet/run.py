@@ -17,11 +17,11 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig
 
+from anatosegnet.config.places import user_path
+from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
-from anatosegnet.opening import read_json
-from anatosegnet.places import user_path
-from anatosegnet.recorded import read_config, written_config
-from anatosegnet.writing import remove_leftovers, replacing, write_json
+from anatosegnet.files.opening import read_json
+from anatosegnet.files.writing import remove_leftovers, replacing, write_json
 
 PACKAGES = (
     "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",

@@ -12,13 +12,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config import verb
+from anatosegnet.cli import verb
+from anatosegnet.config.places import user_path
 from anatosegnet.console import output_was_lost, say, say_table
 from anatosegnet.errors import UserError, reason
-from anatosegnet.opening import read_json, read_yaml
-from anatosegnet.places import user_path
+from anatosegnet.files.opening import read_json, read_yaml
+from anatosegnet.files.rows import read_rows
 from anatosegnet.process import is_alive
-from anatosegnet.rows import read_rows
 from anatosegnet.run import Run
 
 

@@ -13,25 +13,25 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from anatosegnet import tracking
-from anatosegnet.config import unexpected, verb
+from anatosegnet.cli import unexpected, verb
+from anatosegnet.config.overrides import given
+from anatosegnet.config.recorded import written_config
+from anatosegnet.config.whereabouts import anchor
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError
-from anatosegnet.overrides import given
 from anatosegnet.process import this_process
-from anatosegnet.recorded import written_config
 from anatosegnet.run import Run, environment
-from anatosegnet.starting import is_first_process, open_run, overrides_of
-from anatosegnet.whereabouts import anchor
+from anatosegnet.training import tracking
+from anatosegnet.training.starting import is_first_process, open_run, overrides_of
 
 if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
     import lightning
     import numpy as np
 
-    from anatosegnet.changes import Changes
+    from anatosegnet.data.changes import Changes
     from anatosegnet.data.datamodule import SegmentationDataModule
-    from anatosegnet.module import SegmentationModule
-    from anatosegnet.resuming import Resumption
+    from anatosegnet.training.module import SegmentationModule
+    from anatosegnet.training.resuming import Resumption
 
 
 @verb("train", shows_tracebacks=True)  # of a training that had begun
@@ -71,7 +71,12 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     import torch
     from lightning.pytorch.utilities.seed import isolate_rng
 
-    from anatosegnet.build import (
+    from anatosegnet.data.changes import changes_in_training
+    from anatosegnet.data.leakage import unchanged_split
+    from anatosegnet.data.shared_memory import require_shared_memory
+    from anatosegnet.report import print_scores
+    from anatosegnet.report.curves import write_curves
+    from anatosegnet.training.build import (
         build_data,
         build_module,
         build_trainer,
@@ -79,17 +84,12 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         selection,
         settle_precision,
     )
-    from anatosegnet.changes import changes_in_training
-    from anatosegnet.checkpoints import usable_checkpoint
-    from anatosegnet.curves import write_curves
-    from anatosegnet.data.shared_memory import require_shared_memory
-    from anatosegnet.leakage import unchanged_split
-    from anatosegnet.outcome import outcome
-    from anatosegnet.recipes import settle
-    from anatosegnet.repetition import agreement, source_of
-    from anatosegnet.report import print_scores
-    from anatosegnet.resuming import Resumption
-    from anatosegnet.transfer import load_weights, origin_of
+    from anatosegnet.training.checkpoints import usable_checkpoint
+    from anatosegnet.training.outcome import outcome
+    from anatosegnet.training.recipes import settle
+    from anatosegnet.training.repetition import agreement, source_of
+    from anatosegnet.training.resuming import Resumption
+    from anatosegnet.training.transfer import load_weights, origin_of
 
     started = time.perf_counter()
     with unexpected():
@@ -171,7 +171,7 @@ def begin(
     What is known of the data of a resumed run stays as it is: it is the evidence of what the run
     was trained with.
     """
-    from anatosegnet.changes import KEY
+    from anatosegnet.data.changes import KEY
     from anatosegnet.data.duplicates import write_pairs
     from anatosegnet.data.recorded_split import write_split
 
@@ -222,7 +222,7 @@ def test(
     Returns:
         Entries of ``summary.json``, and the scores of each image (N,) by name.
     """
-    from anatosegnet.changes import Changes
+    from anatosegnet.data.changes import Changes
 
     trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
     assert data.split is not None
@@ -255,8 +255,8 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
     """
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from anatosegnet.callbacks import History
-    from anatosegnet.checkpoints import best_weights, take_last_as_best
+    from anatosegnet.training.callbacks import History
+    from anatosegnet.training.checkpoints import best_weights, take_last_as_best
 
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -21,10 +21,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from anatosegnet.config import instantiate, verb
+from anatosegnet.cli import instantiate, verb
+from anatosegnet.config.overrides import key_of, parse
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError, reason
-from anatosegnet.overrides import key_of, parse
 from anatosegnet.process import this_process
 from anatosegnet.run import Run
 from anatosegnet.tuning.report import in_short, report
@@ -159,8 +159,8 @@ def interrupt(number: int, _: Any) -> None:
 
 def refuse_tuning_on_test(training: DictConfig) -> None:
     """UserError if the split of the data that are there validates on its test cases."""
-    from anatosegnet.build import build_data
     from anatosegnet.data.groups import with_groups
+    from anatosegnet.training.build import build_data
 
     data = build_data(training)
     # copies are looked for by the trials: they move cases between parts, never into two
@@ -227,7 +227,7 @@ class Worker:
         """Train with the settings of one trial; returns the best validation IoU."""
         import optuna
 
-        from anatosegnet.leakage import recorded_split
+        from anatosegnet.data.leakage import recorded_split
 
         for key, value in this_process().items():
             trial.set_user_attr(key, value)

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from anatosegnet import opening
-from anatosegnet.data.mask_values import LABELS, describe, odd_values
-from anatosegnet.data.orientation import orientation_of, upright
-from anatosegnet.data.tiff import TIFF_SIGNATURES, Tiff, without_orientation
-from anatosegnet.data.whole import Damaged, check_whole
+from anatosegnet.data.decoding.mask_values import LABELS, describe, odd_values
+from anatosegnet.data.decoding.orientation import orientation_of, upright
+from anatosegnet.data.decoding.tiff import TIFF_SIGNATURES, Tiff, without_orientation
+from anatosegnet.data.decoding.whole import Damaged, check_whole
+from anatosegnet.files import opening
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 LARGEST = 2**26  # pixels; a larger image is a decompression bomb or a damaged header

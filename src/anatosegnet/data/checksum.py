@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from anatosegnet.opening import open_file
+from anatosegnet.files.opening import open_file
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
+from anatosegnet.config.places import path_part
 from anatosegnet.console import progress, some
 from anatosegnet.data.augmentation import check_augmentation
 from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
@@ -41,7 +42,6 @@ from anatosegnet.data.remarks import incomplete, looks_inverted
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter
 from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
-from anatosegnet.places import path_part
 
 Part = Literal["train", "val", "test"]
 LOOKED_AT = 64  # cases that an augmentation may be tried on

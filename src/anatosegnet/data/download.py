@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from anatosegnet.errors import UserError
-from anatosegnet.opening import open_file
-from anatosegnet.writing import held_directory
+from anatosegnet.files.opening import open_file
+from anatosegnet.files.writing import held_directory
 
 CHUNK = 2**14  # bytes; a connection that breaks loses less than one piece
 TIMEOUT = (15, 60)  # seconds to connect, and between two pieces

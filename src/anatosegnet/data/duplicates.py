@@ -29,7 +29,7 @@ import numpy as np
 
 from anatosegnet.console import progress
 from anatosegnet.errors import UserError, reason
-from anatosegnet.rows import read_rows, write_rows
+from anatosegnet.files.rows import read_rows, write_rows
 
 THRESHOLD = 0.6  # median correlation of the tiles; the pairs around it: docs/leakage.md
 SIZE = 96  # edge of a thumbnail, pixels

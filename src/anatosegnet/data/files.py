@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from anatosegnet.config.places import path_part
 from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Problem, file_mode
 from anatosegnet.errors import UserError, reason
-from anatosegnet.places import path_part
-from anatosegnet.rows import read_rows
+from anatosegnet.files.rows import read_rows
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LONGEST_NAME = 255  # bytes, of any file system

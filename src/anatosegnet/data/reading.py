@@ -13,11 +13,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from anatosegnet.console import Progress, progress, warn
 from anatosegnet.data import case as case_module
-from anatosegnet.data import mask_values, orientation, tiff, whole
 from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.checksum import sha256
 from anatosegnet.data.dataset import FreshCases, Reader
+from anatosegnet.data.decoding import mask_values, orientation, tiff, whole
 from anatosegnet.data.duplicates import Digests, pixel_digest, thumbnail
 from anatosegnet.data.records import (
     CacheError,

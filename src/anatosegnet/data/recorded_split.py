@@ -21,7 +21,7 @@ from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Digests
 from anatosegnet.data.split import PARTS, Split
 from anatosegnet.errors import UserError, reason
-from anatosegnet.rows import read_rows, write_rows
+from anatosegnet.files.rows import read_rows, write_rows
 
 COLUMNS = ("id", "class", "part", "group", "patient", "duplicates", "pixels", "mask")
 UNUSED = "none"

@@ -22,7 +22,7 @@ import numpy as np
 from anatosegnet.console import warn
 from anatosegnet.data.duplicates import Digests
 from anatosegnet.errors import reason
-from anatosegnet.opening import read_bytes, read_json
+from anatosegnet.files.opening import read_bytes, read_json
 
 try:
     import fcntl

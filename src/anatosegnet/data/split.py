@@ -13,7 +13,7 @@ from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.data.stratify import grouped_parts, shuffled
 from anatosegnet.errors import UserError, reason
-from anatosegnet.opening import read_text
+from anatosegnet.files.opening import read_text
 
 PARTS = ("train", "val", "test")
 

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatosegnet.changes import CONDITION
+from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.report.evaluation import cases_of
 from anatosegnet.report.html import render, write

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.calibration import BINS
 from anatosegnet.console import without_password
 from anatosegnet.errors import UserError
-from anatosegnet.opening import read_text
+from anatosegnet.files.opening import read_text
+from anatosegnet.metrics.calibration import BINS
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import (
     PICTURES,

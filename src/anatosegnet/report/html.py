@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from anatosegnet.writing import replacing
+from anatosegnet.files.writing import replacing
 
 TEMPLATE = Path(__file__).parent / "template"
 STYLES = ("style.css", "cases.css")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anatosegnet import opening
 from anatosegnet.console import some
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import PARTS
 from anatosegnet.errors import UserError, reason
-from anatosegnet.rows import read_rows
+from anatosegnet.files import opening
+from anatosegnet.files.rows import read_rows
 from anatosegnet.run import Run
 
 PICTURES = ("image", "truth", "prediction", "error")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.config.overrides import is_group, key_of, parse
 from anatosegnet.console import say, say_table, without_password
 from anatosegnet.errors import UserError
-from anatosegnet.overrides import is_group, key_of, parse
-from anatosegnet.rows import write_rows
+from anatosegnet.files.rows import write_rows
+from anatosegnet.files.writing import replacing
 from anatosegnet.run import Run
 from anatosegnet.tuning.space import Dimension, searchpath
 from anatosegnet.tuning.study import count
-from anatosegnet.writing import replacing
 
 if TYPE_CHECKING:
     import optuna
@@ -80,7 +80,7 @@ def report(
 
 def view_of_test(run: Run) -> str:
     """Whether the search could fit the test cases, from the split that a trial recorded."""
-    from anatosegnet.leakage import recorded_leakage, recorded_split
+    from anatosegnet.data.leakage import recorded_leakage, recorded_split
 
     if not run.split_path.is_file():
         return f"whether test cases were looked at is unknown: {run.split_path} is not there"
@@ -99,7 +99,7 @@ def print_table(
     trials: Sequence["optuna.trial.FrozenTrial"], keys: Sequence[str], name: str
 ) -> None:
     """The best trials, best first."""
-    from anatosegnet.settings import shorten
+    from anatosegnet.evaluation.settings import shorten
 
     short = shorten(keys)
     rows = [

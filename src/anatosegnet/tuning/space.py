@@ -12,9 +12,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from anatosegnet.config import dotted_keys, one_line
+from anatosegnet.cli import dotted_keys, one_line
+from anatosegnet.config.overrides import in_override, is_group, key_of, parse
 from anatosegnet.errors import UserError
-from anatosegnet.overrides import in_override, is_group, key_of, parse
 
 if TYPE_CHECKING:
     import optuna

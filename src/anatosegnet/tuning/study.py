@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from anatosegnet.config.keys import Role, chosen
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
-from anatosegnet.keys import Role, chosen
 from anatosegnet.process import is_alive
 from anatosegnet.tuning.space import Dimension
 

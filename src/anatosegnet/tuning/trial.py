@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from anatosegnet.opening import read_bytes
-from anatosegnet.rows import read_rows
+from anatosegnet.files.opening import read_bytes
+from anatosegnet.files.rows import read_rows
 
 ERROR = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt)\b")
 PATIENCE = 120  # seconds that a training has to save and leave after SIGTERM

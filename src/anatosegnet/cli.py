@@ -1,0 +1,328 @@
+"""Where the configs are, the wrapper around hydra, and user errors in one line."""
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from anatosegnet.config import monitors, overrides
+from anatosegnet.config.checks import check_arguments, check_top_level, expand_home, one_error
+from anatosegnet.config.places import user_path
+from anatosegnet.config.recorded import require_admitted
+from anatosegnet.console import plain, say, settle_streams
+from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
+
+EXPECTED = (UserError, HydraException, OmegaConfBaseException)  # said in one line
+# programs whose overrides are partly about a recorded run, and not about what Hydra composes
+ABOUT_A_RUN = {
+    "train": overrides.of_a_run,
+    "evaluate": overrides.of_own_data,
+    "compare": overrides.of_own_data,
+}
+# what configs compute: Hydra makes the run directory before any of our code sees its name
+OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
+OmegaConf.register_new_resolver("best_is", monitors.best_is, replace=True)
+
+
+def config_directory() -> Path:
+    """The configs beside the package (wheel), or at the top of the checkout (editable)."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parents[1] / "configs"
+
+
+def verb(
+    config_name: str, shows_tracebacks: bool = False
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a program of a function of the composed config.
+
+    A user's mistake ends in one line on stderr and exit status 2. With ``ANATOSEGNET_DEBUG=1``
+    the traceback is shown instead.
+
+    Args:
+        config_name: The program's YAML.
+        shows_tracebacks: Of what nobody expected; else that is one line too.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        # Hydra would print a traceback and exit with 1; its exceptions come through this way.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        arguments = sys.argv
+        composed = False
+
+        @functools.wraps(task)
+        def guarded(config: DictConfig) -> None:
+            nonlocal composed
+            composed, sys.argv = True, arguments
+            failed = None
+            # Hydra adds a line of its own to what leaves the task
+            with errors_in_one_line(config_name):
+                try:
+                    with nullcontext() if shows_tracebacks else unexpected():
+                        settle(config, config_name)
+                        task(config)
+                except UserError as error:
+                    job = HydraConfig.get()
+                    goes_on = isinstance(error, TrainingFailed) or elsewhere(job)
+                    if job.mode != RunMode.MULTIRUN or not goes_on:
+                        raise
+                    say(f"job {job.job.num} failed: {error}", error=True)
+                    failed = error
+                finally:
+                    runtime = HydraConfig.get().runtime
+                    remove_if_empty(Path(runtime.output_dir), Path(runtime.cwd))
+            if failed is not None:  # the other jobs go on, then Hydra raises it again
+                raise failed
+
+        program = hydra.main(
+            version_base="1.3", config_path=str(config_directory()), config_name=config_name
+        )(guarded)
+
+        @functools.wraps(task)
+        def main() -> None:
+            nonlocal arguments, composed
+            arguments, composed = sys.argv, False
+            settle_streams()
+            with errors_in_one_line(config_name):
+                check_choices(overrides.readable(arguments[1:]), config_name)
+                about_a_run = ABOUT_A_RUN.get(config_name, list)
+                sys.argv = [arguments[0], *about_a_run(arguments[1:])]
+                try:
+                    program()
+                except EXPECTED:
+                    raise
+                except Exception as error:  # Hydra's own, of what it could not compose
+                    if composed:
+                        raise
+                    raise UserError(one_line(error, config_name)) from error
+                finally:
+                    sys.argv = arguments
+
+        return main
+
+    return decorate
+
+
+def remove_if_empty(directory: Path, here: Path) -> None:
+    """Hydra makes the output directory at once; take it back if nothing came of it.
+
+    Args:
+        directory: What Hydra made, with the folders above it.
+        here: Where the command was given (a job may have moved into its directory).
+    """
+    for folder in (directory.resolve(), *directory.resolve().parents):
+        content = list(folder.iterdir()) if folder.is_dir() else []
+        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
+            content.pop().unlink()
+        if content or folder == here:
+            return
+        with suppress(OSError):
+            folder.rmdir()
+        if here not in folder.parents:  # folders elsewhere may have been there before
+            return
+
+
+def settle(config: DictConfig, config_name: str) -> None:
+    """Check the settings outside the groups, and expand ``~`` in all paths.
+
+    Args:
+        config: As composed for a program; changed in place.
+        config_name: The program.
+
+    Raises:
+        UserError: A value is of another kind than its default.
+    """
+    OmegaConf.set_struct(config, False)
+    check_top_level(config, top_level(config_name))
+    expand_home(config)
+    OmegaConf.set_struct(config, True)
+
+
+def top_level(config_name: str) -> dict[str, Any]:
+    """What a program's YAML, and those it builds on, give outside the groups."""
+    content = yaml_of(config_name)
+    below: dict[str, Any] = {}
+    for name in content.pop("defaults", []):
+        if isinstance(name, str) and name != "_self_":
+            below |= top_level(name)
+    content.pop("hydra", None)
+    return below | content
+
+
+def yaml_of(config_name: str) -> dict[str, Any]:
+    """The YAML of a program as it stands."""
+    path = config_directory() / f"{config_name}.yaml"
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return content
+
+
+def check_choices(given: Sequence[Override], config_name: str) -> None:
+    """UserError if a group is given something else than the name of a choice, or of several."""
+    defaults = yaml_of(config_name)["defaults"]
+    optional = {key for entry in defaults if isinstance(entry, dict)
+                for key, choice in entry.items() if choice is None}  # fmt: skip
+    for override in given:
+        key = overrides.key_of(override)
+        folder = config_directory() / key.replace(".", "/")
+        if not folder.is_dir() or override.is_delete() or override.is_sweep_override():
+            continue
+        value = override.value()
+        names = value if isinstance(value, list) else [value]
+        if not (names and all(isinstance(name, str) for name in names)) and not (
+            value is None and key in optional
+        ):
+            known = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
+            raise UserError(
+                f"{override.input_line}: {key} is chosen by name; available: {', '.join(known)}"
+            )
+
+
+def elsewhere(job: Any) -> bool:
+    """Whether a launcher runs the jobs in other processes, which must not exit but return."""
+    return not str(job.launcher._target_).endswith(".BasicLauncher")
+
+
+@contextmanager
+def errors_in_one_line(config_name: str = "train") -> Iterator[None]:
+    """Print a user's mistake as ``error: …`` and exit with status 2.
+
+    Args:
+        config_name: The program's config, whose settings are proposed for a misspelt one.
+    """
+    try:
+        yield
+    except EXPECTED as error:
+        if os.environ.get("ANATOSEGNET_DEBUG") == "1":
+            raise
+        message = str(error) if isinstance(error, UserError) else one_line(error, config_name)
+        say(f"error: {message}", error=True)
+        sys.exit(2)
+    except OSError as error:
+        refused = of_the_disk(error)
+        if refused is None or os.environ.get("ANATOSEGNET_DEBUG") == "1":
+            raise
+        say(f"error: {refused}", error=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("interrupted", error=True)
+        sys.exit(130)
+
+
+@contextmanager
+def unexpected() -> Iterator[None]:
+    """Turn what nobody expected into one line, with the settings that may have caused it.
+
+    Raises:
+        UserError: In the place of an exception that is not one of `EXPECTED`.
+    """
+    try:
+        yield
+    except (*EXPECTED, BrokenPipeError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and of_the_disk(error):
+            raise
+        settings = " ".join(overrides.given())
+        raise UserError(
+            f"{one_error(error)}; ANATOSEGNET_DEBUG=1 shows where"
+            + (f" (given were: {settings})" if settings else "")
+        ) from error
+
+
+def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the object of one config group, or of one entry of a group.
+
+    Args:
+        config: The whole config.
+        key: Such as ``model`` or ``callbacks.best``.
+        **arguments: Finished objects that the constructor takes beside its config.
+
+    Raises:
+        UserError: The constructor refused its settings, or a recorded config names what it may
+            not build.
+    """
+    require_admitted(config, key)
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UserError(f"{key} is {plain(node)!r} and says nothing to build (no _target_)")
+    check_arguments(OmegaConf.to_container(node, resolve=True), key)
+    try:
+        if arguments:
+            return hydra.utils.instantiate(node, _partial_=True)(**arguments)
+        return hydra.utils.instantiate(node)
+    except Exception as error:
+        chain: list[BaseException] = [error]
+        while chain[-1].__cause__ is not None:
+            chain.append(chain[-1].__cause__)
+        for link in chain:
+            if isinstance(link, EXPECTED) and not isinstance(link, InstantiationException):
+                raise link from error
+        root = chain[-1]
+        usual = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
+        usual |= type(root).__name__ == "MisconfigurationException"  # Lightning's own
+        text = " ".join(str(root).split()) if usual else one_error(root)
+        raise UserError(f"{key}: {text}") from error
+
+
+def one_line(error: Exception, config_name: str = "train") -> str:
+    """Hydra's message on one line; for a misspelt key, the nearest one that exists."""
+    cause = error.__cause__
+    text = " ".join(f"{error} {cause if cause is not None else ''}".split())
+    if isinstance(error, MissingMandatoryValue):
+        key = text.split("full_key: ")[-1].split()[0]
+        return f"{key} has no value; give {key}=…"
+    options = r"(?: Available options in '[^']+': (.+) Config)?"  # not said of lists of choices
+    unknown = re.search(rf"Could not (?:find|load) '([^']+/[^']+)'{options}", text)
+    if unknown:
+        files = (config_directory() / unknown[1]).parent.glob("*.yaml")
+        names = unknown[2].split() if unknown[2] else sorted(path.stem for path in files)
+        available = ", ".join(name for name in names if not name.startswith("_"))
+        return f"there is no {unknown[1]}" + (f"; available: {available}" if available else "")
+    misspelt = re.search(r"Could not override '([^']+)'", text)
+    if misspelt:
+        near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"
+        return f"{misspelt[1]} is not a setting{hint}"
+    return text
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Dotted keys and groups of the program at hand, composed without overrides."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    groups = [path.name for path in config_directory().iterdir() if path.is_dir()]
+    try:
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            choices = [a for a in sys.argv[1:] if re.match(r"\w+=", a)]
+            composed = hydra.compose(config_name, choices)
+    except Exception:  # the hint is a courtesy; the error itself is already known
+        return groups
+    return groups + dotted_keys(composed)
+
+
+def dotted_keys(config: DictConfig) -> list[str]:
+    """Keys of all settings as they are written in an override, those of whole nodes too."""
+    keys: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                keys.append(f"{prefix}{key}")
+                walk(value, f"{prefix}{key}.")
+
+    walk(OmegaConf.to_container(config, resolve=False), "")
+    return keys

@@ -1,0 +1,1 @@
+"""What a config says, what its keys mean, and what a recorded one may do."""

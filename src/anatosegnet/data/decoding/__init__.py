@@ -1,0 +1,1 @@
+"""Pixels of picture files: whole, upright, of known values."""

@@ -1,0 +1,1 @@
+"""Data looked at and put in order before anything is trained."""

@@ -1,0 +1,1 @@
+"""Who is scored, the scores, and comparisons of runs."""

@@ -1,0 +1,247 @@
+"""Settings side by side: means over runs, intervals, tests against a baseline, and tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+from omegaconf import DictConfig
+from pandas import DataFrame, Series
+
+from anatosegnet.config.keys import Role, chosen
+from anatosegnet.console import say_conditions, say_table
+from anatosegnet.data.changes import CONDITION
+from anatosegnet.errors import UserError
+from anatosegnet.files.rows import write_frame
+from anatosegnet.metrics.statistics import (
+    PERMUTATIONS,
+    holm,
+    independent_groups,
+    interval,
+    mean_and_deviation,
+    paired_p,
+)
+from anatosegnet.report.latex import latex
+from anatosegnet.report.markdown import inline, table_lines
+
+Settings = Mapping[str, Sequence[DataFrame]]
+SHORT = {"iou": "IoU", "dice": "Dice", "hd95": "HD95 (px)", "hd95_mm": "HD95 (mm)",
+         "assd": "ASSD (px)", "assd_mm": "ASSD (mm)", "boundary_iou": "boundary IoU"}  # fmt: skip
+
+
+def require_same_cases(settings: Settings) -> None:
+    """UserError unless every setting was scored on the same cases, by the same masks.
+
+    With folds, the settings must have the same folds.
+    """
+    (first, frames), *others = settings.items()
+    parts = {frozenset(frame["id"]) for frame in frames}
+    truth = pandas.concat(frames).drop_duplicates("id").set_index("id")
+    for name, other in others:
+        other_parts = {frozenset(frame["id"]) for frame in other}
+        if other_parts != parts:
+            mine, theirs = frozenset().union(*parts), frozenset().union(*other_parts)
+            different = sorted(mine ^ theirs)
+            detail = (
+                f"{len(different)} cases are in one only, such as {different[0]}"
+                if different
+                else "the same cases in other parts"
+            )
+            raise UserError(
+                f'"{first}" and "{name}" were scored on different cases ({len(mine)} in '
+                f"{len(parts)} test parts, {len(theirs)} in {len(other_parts)}): {detail}; "
+                "compare runs of the same data, split and folds"
+            )
+    for name, frames in settings.items():
+        for frame in frames:
+            known = truth.loc[frame["id"], ["lesion_area", "height", "width"]]
+            if (known.to_numpy() != frame[known.columns].to_numpy()).any():
+                raise UserError(
+                    f'"{first}" and "{name}" were scored at different sizes or by different '
+                    "masks of the same cases; compare them at=original, on the same data"
+                )
+
+
+def repetition(configs: Sequence[DictConfig]) -> str:
+    """What the runs of one setting differ in: ``seeds``, ``folds``, ``splits``, or ``runs``."""
+    flat = [chosen(config, Role.REPETITION) for config in configs]
+    keys = {key for run in flat for key in run}
+    varied = {key for key in keys if len({repr(run.get(key)) for run in flat}) > 1}
+    if varied and varied <= {"seed", "data.seed"}:
+        return "seeds"
+    if varied and varied <= {"split.fold", "data.fold"}:
+        return "folds"
+    if varied and varied <= {"split.seed", "split.train", "split.val", "split.test"}:
+        return "splits"
+    return "runs"
+
+
+def compare_settings(
+    settings: Settings, repeated: Sequence[str], baseline: str, scores: Sequence[str]
+) -> DataFrame:
+    """A row per setting.
+
+    A case's score is its mean over the runs that scored it; intervals, differences and tests are
+    over cases. Deviations are between the runs' means.
+
+    Args:
+        settings: The runs' scores by label.
+        repeated: What the runs of each setting differ in.
+        baseline: Label of the setting that the others are tested against.
+        scores: Columns of ``scores.csv``.
+
+    Returns:
+        Columns ``setting``, ``runs``, ``repeated_over``, ``images``, and for each score
+        ``<score>``, ``_sd``, ``_low``, ``_high``, ``_difference``, ``_difference_low``,
+        ``_difference_high``, ``_p``, ``_p_holm`` (empty where it does not apply).
+    """
+    for name, frames in settings.items():
+        missing = [s for s in scores if not all(s in frame and frame[s].notna().any()
+                                                for frame in frames)]  # fmt: skip
+        if missing:
+            raise UserError(f'"{name}" has no score {", ".join(missing)}; scores=[…] says which '
+                            "columns of scores.csv to compare")  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {
+            "setting": name,
+            "runs": len(frames),
+            "repeated_over": over if len(frames) > 1 else "",
+            "images": len({case for frame in frames for case in frame["id"]}),
+        }
+        for (name, frames), over in zip(settings.items(), repeated, strict=True)
+    ]
+    group = pandas.concat(settings[baseline]).drop_duplicates("id").set_index("id")["group"]
+    for score in scores:
+        reference = per_case(settings[baseline], score)
+        for row, frames in zip(rows, settings.values(), strict=True):
+            values = per_case(frames, score)
+            groups = independent_groups(values.index.tolist(), group[values.index].tolist())
+            _, deviation = mean_and_deviation([float(frame[score].mean()) for frame in frames])
+            low, high = interval(values, groups) or (None, None)
+            row |= {score: values.mean(), f"{score}_sd": deviation}
+            row |= {f"{score}_low": low, f"{score}_high": high}
+            if row["setting"] == baseline:
+                continue
+            difference = values - reference
+            low, high = interval(difference, groups) or (None, None)
+            row |= {f"{score}_difference": difference.mean()}
+            row |= {f"{score}_difference_low": low, f"{score}_difference_high": high}
+            row[f"{score}_p"] = paired_p(values, reference, groups)
+        tested = [row for row in rows if f"{score}_p" in row]
+        corrected = holm([row[f"{score}_p"] for row in tested])
+        for row, p in zip(tested, corrected, strict=True):
+            row[f"{score}_p_holm"] = p
+    return DataFrame(rows)
+
+
+def per_case(frames: Sequence[DataFrame], score: str) -> Series:
+    """A case's mean score over the runs that scored it, by id in sorted order."""
+    return pandas.concat(frames).groupby("id")[score].mean().dropna().sort_index()
+
+
+def notes(
+    settings: Settings, baseline: str, summaries: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """What a reader must know of the table; conditions that differ between runs are all named."""
+    said: dict[str, str] = {}
+    for key in ("data", "split", "selection", "aggregation"):
+        found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
+        said[key] = " | ".join(text for text in found if text)
+    changed = [
+        f"run {Path(summary.get('run', '')).name}: {summary['conditions'][CONDITION]}"
+        for summary in summaries
+        if CONDITION in summary.get("conditions", {})
+    ]
+    if changed:
+        said[CONDITION] = " | ".join(changed)
+    said["runs"] = (
+        "a case's score is its mean over the runs that scored it; sd is between runs"
+        if any(len(frames) > 1 for frames in settings.values())
+        else "one of each setting: another seed might turn a difference round"
+    )
+    said["intervals"] = "95 %, bootstrap over cases (by group where there are groups)"
+    if len(settings) > 1:
+        said["p"] = (
+            f"paired permutation test against {baseline} on the same cases, {PERMUTATIONS} "
+            f"permutations, Holm over {len(settings) - 1} settings for each score"
+        )
+    return said
+
+
+def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> None:
+    """Write ``comparison.csv`` (numbers), ``.md`` and ``.tex`` (booktabs)."""
+    write_frame(directory / "comparison.csv", table, "%.6g")
+    shown = readable(table)
+    lines = table_lines(list(shown), shown.to_numpy().tolist())
+    lines += ["", *(f"- {name}: {inline(text)}" for name, text in said.items())]
+    (directory / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tex = latex(without_differences(shown), said)
+    (directory / "comparison.tex").write_text(tex, encoding="utf-8")
+
+
+def readable(table: DataFrame) -> DataFrame:
+    """The table as people read it: text, mean ± sd [interval], difference [interval], p."""
+    shown = DataFrame({"setting": table["setting"]})
+    if difference := next((name for name in table if name.endswith("_difference")), None):
+        shown["setting"] += table[difference].isna().map({True: " (baseline)", False: ""})
+    shown["runs"] = [
+        f"{row.runs} {row.repeated_over}".strip() for row in table.itertuples(index=False)
+    ]
+    scores = [name.removesuffix("_low") for name in table if name.endswith("_low")
+              and not name.endswith("_difference_low")]  # fmt: skip
+    for score in scores:
+        title = SHORT.get(score, score)
+        deviations = table[f"{score}_sd"].notna()
+        head = f"{title} ± sd [95 % CI]" if deviations.any() else f"{title} [95 % CI]"
+        digits = digits_of(table[score])
+        shown[head] = [
+            number(mean, digits)
+            + (f" ± {number(sd, digits)}" if pandas.notna(sd) else "")
+            + between(low, high, digits)
+            for mean, sd, low, high in zip(
+                *(table[f"{score}{end}"] for end in ("", "_sd", "_low", "_high")), strict=True
+            )
+        ]
+        if f"{score}_p" in table:
+            ends = ("_difference", "_difference_low", "_difference_high")
+            shown[f"difference in {title}"] = [
+                "baseline"
+                if pandas.isna(mean)
+                else number(mean, digits, "+") + between(low, high, digits)
+                for mean, low, high in zip(*(table[f"{score}{end}"] for end in ends), strict=True)
+            ]
+            shown[f"p ({title.split(' (')[0]})"] = [
+                "" if pandas.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+                for p in table[f"{score}_p_holm"]
+            ]
+    return shown
+
+
+def without_differences(shown: DataFrame) -> DataFrame:
+    """The readable table without the columns that make it too wide to print."""
+    return shown[[column for column in shown if not column.startswith("difference")]]
+
+
+def digits_of(values: Series) -> int:
+    """Digits behind the point: three for shares, two below 10 (mm), one for larger distances."""
+    largest = values.abs().max()
+    return 3 if largest <= 1 else 2 if largest < 10 else 1
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A value with so many digits; ``sign="+"`` shows a plus."""
+    return format(value, f"{sign}.{digits}f")
+
+
+def between(low: float, high: float, digits: int) -> str:
+    """`` [low, high]``, or nothing where there is no interval."""
+    if pandas.isna(low) or pandas.isna(high):
+        return ""
+    return f" [{number(low, digits)}, {number(high, digits)}]"
+
+
+def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
+    """Print the comparison without the differences, and what it holds for."""
+    shown = without_differences(readable(table))
+    say_table(list(shown), shown.to_numpy().tolist(), title="comparison")
+    say_conditions(said)

@@ -1,0 +1,156 @@
+"""A trained network applied to images of any size: the one path of evaluate and predict."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anatosegnet.console import plain
+from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
+from anatosegnet.errors import UserError, reason
+from anatosegnet.metrics.overlap import lesion_probability
+from anatosegnet.run import Run
+from anatosegnet.training.contract import require_logits
+
+NO_NUMBER = (
+    "the network's output is not a number: its training diverged, or its precision is too low"
+)
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Predictor:
+    """The network of a run with everything it saw in training: size, normalisation, precision.
+
+    Args:
+        model: Images (B, C, H, W) -> logits (B, K, H, W).
+        image_size: (height, width) that the network sees.
+        in_channels: 3 or 1.
+        normalization: As in training.
+        precision: Lightning's name of it, such as ``32-true`` or ``bf16-mixed``.
+        device: Where the network runs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_size: tuple[int, int],
+        in_channels: int = 3,
+        normalization: Normalization = "imagenet",
+        precision: str = "32-true",
+        device: str = "cpu",
+    ) -> None:
+        self.model = model.eval().to(device)
+        self.image_size = image_size
+        self.in_channels = in_channels
+        self.normalization: Normalization = normalization
+        self.precision = precision
+        self.device = torch.device(device)
+
+    @classmethod
+    def from_run(cls, run: Run, device: str = "auto") -> "Predictor":
+        """The best epoch of a run.
+
+        Raises:
+            UserError: The checkpoint is missing, damaged, or not of this run's network; or there
+                is no such device.
+        """
+        from anatosegnet.data.transforms import two_sizes
+        from anatosegnet.training.build import build_network
+        from anatosegnet.training.checkpoints import best_weights, require_fit
+
+        device = find_device(device)
+        config = run.config
+        network = build_network(config, pretrained=False)
+        weights = {
+            name.removeprefix("model."): tensor
+            for name, tensor in best_weights(run)["state_dict"].items()
+            if name.startswith("model.")  # a loss may have some too
+        }
+        require_fit(weights, network, run.best_path)
+        network.load_state_dict(weights)
+        return cls(
+            network,
+            two_sizes(config.data.image_size),
+            config.data.in_channels,
+            config.data.normalization,
+            str(config.trainer.get("precision", "32-true")),
+            device,
+        )
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Lesion probability at the network's size.
+
+        Args:
+            images: RGB images (H, W, 3) uint8 of any sizes.
+
+        Returns:
+            (B, height, width) float32 in [0, 1]; see `NO_NUMBER` for what else may be there.
+
+        Raises:
+            UserError: The network gives something else than logits (B, 2, height, width).
+        """
+        tensors = [
+            image_to_tensor(
+                resize_image(image, self.image_size), self.in_channels, self.normalization
+            )
+            for image in images
+        ]
+        batch: Tensor = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
+        with self._autocast():
+            logits = self.model(batch)
+        require_logits(logits, batch, type(self.model).__name__)
+        return lesion_probability(logits).cpu().numpy()
+
+    def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Lesion masks at the images' own sizes, each (H, W) bool.
+
+        Raises:
+            UserError: The network's output is not a number.
+        """
+        probabilities = self.probabilities(images)
+        if not np.isfinite(probabilities).all():
+            raise UserError(NO_NUMBER)
+        return [
+            mask_at(probability, (image.shape[0], image.shape[1]))
+            for probability, image in zip(probabilities, images, strict=True)
+        ]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = AUTOCAST.get(self.precision)
+        if dtype is None or (dtype is torch.float16 and self.device.type == "cpu"):
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype)
+
+
+def find_device(name: object) -> str:
+    """The device of a name, or the best one there is for ``auto``.
+
+    Raises:
+        UserError: This machine has none of this name.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=str(name)).item()
+    except (RuntimeError, AssertionError) as error:  # the latter where torch knows no GPU
+        raise UserError(
+            f"device={plain(name)} cannot be used ({reason(error)}); give cpu, cuda or auto"
+        ) from error
+    return str(name)
+
+
+def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
+    return probability_at(probability, size) > 0.5
+
+
+def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a probability map (h, w) linearly to (height, width)."""
+    if probability.shape == size:
+        return probability
+    height, width = size
+    return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,213 @@
+"""Cases to scores: a row per image, means with their intervals, and the pictures."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig
+
+from anatosegnet.console import Progress, some
+from anatosegnet.data.case import Case, CaseError
+from anatosegnet.data.transforms import resize_mask
+from anatosegnet.errors import UserError
+from anatosegnet.evaluation.inference import mask_at, probability_at
+from anatosegnet.metrics.calibration import brier_score, reliability
+from anatosegnet.metrics.lesions import detect
+from anatosegnet.metrics.overlap import overlap_scores, relative_area_error, specificity
+from anatosegnet.metrics.surface import surface_scores
+from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
+
+if TYPE_CHECKING:
+    from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.evaluation.inference import Predictor
+
+Read = tuple[Case, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and how.
+
+    Attributes:
+        at: ``original`` size of each image, or the network's (``model``).
+        surface: Score boundaries too.
+        tolerances: Of the normalised surface distance, in pixels.
+        tolerances_mm: Of the normalised surface distance, in mm.
+    """
+
+    at: str = "original"
+    surface: bool = True
+    tolerances: tuple[float, ...] = (2, 5)
+    tolerances_mm: tuple[float, ...] = (1,)
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> "Scoring":
+        """The settings of the verb; raises UserError for impossible ones."""
+        if config.at not in ("original", "model"):
+            raise UserError(f"at={config.at} is neither original nor model")
+        tolerances = {}
+        for key in ("tolerances", "tolerances_mm"):
+            given = config[key]
+            values = tuple(given) if isinstance(given, Sequence) else (given,)
+            if not all(isinstance(value, int | float) and value >= 0 for value in values):
+                raise UserError(f"{key}={config[key]} must be distances, such as [2,5]")
+            tolerances[key] = values
+        return cls(config.at, bool(config.surface), **tolerances)
+
+
+class Scored(NamedTuple):
+    """A row of ``scores.csv`` and the sums of its calibration (3, bins)."""
+
+    row: dict[str, Any]
+    reliability: np.ndarray
+
+
+def score_cases(
+    data: "SegmentationDataModule",
+    names: Sequence[str],
+    predictor: "Predictor",
+    scoring: Scoring,
+    directory: Path,
+    batch_size: int = 16,
+) -> list[Scored]:
+    """Score cases in batches and write ``overlays/`` and ``thumbnails/``.
+
+    Args:
+        data: The data module.
+        names: The cases, in the order of the result.
+        predictor: The network.
+        scoring: What is scored.
+        directory: Where the pictures go.
+        batch_size: Images at once; without effect on the scores.
+
+    Raises:
+        UserError: There is no case; or lists every case that cannot be read, or whose
+            prediction is not a number.
+    """
+    if not names:
+        raise UserError(f"data {data.name}: there is no case to score")
+    for folder in ("overlays", "thumbnails"):
+        (directory / folder).mkdir()
+    results: list[Scored] = []
+    without_number: list[str] = []
+
+    def score(read: Read, probability: np.ndarray) -> Scored | None:
+        case, image, mask = read
+        if not np.isfinite(probability).all():
+            without_number.append(case.name)
+            return None
+        prediction = mask_at(probability, (image.shape[0], image.shape[1]))
+        draw(directory, case.name, image, mask > 0, prediction)
+        return score_case(case, mask, probability, scoring)
+
+    # a batch is scored while the next one is read and goes through the network
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("scoring", len(names)) as show:
+        running: list[Future[Scored | None]] = []
+        for batch in readable_batches(data, names, batch_size):
+            probabilities = predictor.probabilities([image for _, image, _ in batch])
+            results += [scored for future in running if (scored := future.result())]
+            pairs = zip(batch, probabilities, strict=True)
+            running = [pool.submit(score, read, probability) for read, probability in pairs]
+            show(len(results) + len(without_number))
+        results += [scored for future in running if (scored := future.result())]
+        show(len(names))
+    if without_number:
+        raise UserError(
+            f"the network's output is not a number on {len(without_number)} of {len(names)} "
+            f"cases: {some(sorted(without_number))}; its training diverged, or its precision is "
+            "too low"
+        )
+    return results
+
+
+def score_case(case: Case, mask: np.ndarray, probability: np.ndarray, scoring: Scoring) -> Scored:
+    """Score one image.
+
+    Args:
+        case: The case.
+        mask: (H, W) uint8 {0, 1} at the original size.
+        probability: (h, w) float32 in [0, 1] at the network's size.
+        scoring: What is scored.
+    """
+    original = scoring.at == "original"
+    if original:
+        truth = mask > 0
+        probability = probability_at(probability, (mask.shape[0], mask.shape[1]))
+    else:
+        truth = resize_mask(mask, (probability.shape[0], probability.shape[1])) > 0
+    prediction = probability > 0.5
+    pixel = case.pixel_size_mm if original else None  # no longer one size after resizing
+    hits = int(np.count_nonzero(truth & prediction))
+    area, predicted_area = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
+    counts = np.array([[hits, predicted_area - hits, area - hits]])
+    lesions = detect(prediction, truth)
+    scores: dict[str, Any] = {
+        **{name: float(values[0]) for name, values in overlap_scores(counts).items()},
+        "specificity": float(specificity(counts, np.array([truth.size]))[0]),
+    }
+    if scoring.surface:
+        scores |= surface_scores(
+            prediction, truth, scoring.tolerances, pixel, scoring.tolerances_mm
+        )
+    row = {
+        "id": case.name,
+        "class": case.label,
+        "group": case.group,
+        "birads": case.details.get("birads", ""),
+        "device": case.details.get("device", ""),
+        "pixel_size_mm": pixel,
+        "height": truth.shape[0],
+        "width": truth.shape[1],
+        **scores,
+        "brier": brier_score(probability, truth),
+        "lesions": lesions.lesions,
+        "lesions_hit": lesions.hit,
+        "lesions_missed": lesions.missed,
+        "lesions_false": lesions.false,
+        "hits": hits,
+        "lesion_area": area,
+        "predicted_area": predicted_area,
+        "area_error": predicted_area - area,
+        "relative_area_error": float(relative_area_error(counts)[0]),
+        "lesion_area_mm2": None if pixel is None else area * pixel**2,
+        "area_error_mm2": None if pixel is None else (predicted_area - area) * pixel**2,
+    }
+    return Scored(row, reliability(probability, truth))
+
+
+def draw(
+    directory: Path, name: str, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray
+) -> None:
+    """Write the overlay and the thumbnails of a case."""
+    overlay = encode_jpeg(error_overlay(image, truth, prediction), OVERLAY_JPEG)
+    (directory / "overlays" / f"{name}.jpg").write_bytes(overlay)
+    pictures: Mapping[str, bytes] = thumbnails(image, truth, prediction)
+    for part, picture in pictures.items():
+        (directory / "thumbnails" / f"{name}_{part}.jpg").write_bytes(picture)
+
+
+def readable_batches(
+    data: "SegmentationDataModule", names: Sequence[str], size: int
+) -> Iterator[list[Read]]:
+    """Batches of (case, image, mask); at the end a UserError if any case was unreadable."""
+    problems: list[str] = []
+
+    def read(name: str) -> Read | None:
+        try:
+            return data.cases[name], *data.read(data.cases[name])
+        except CaseError as error:
+            problems.append(str(error))
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), size):
+            cases = [item for item in pool.map(read, names[start : start + size]) if item]
+            if cases and not problems:
+                yield cases
+    if problems:
+        lines = "".join(f"\n  - {problem}" for problem in sorted(problems))
+        raise UserError(f"data {data.name}: {len(problems)} cases cannot be scored:{lines}")

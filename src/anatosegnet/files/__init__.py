@@ -1,0 +1,1 @@
+"""Files of anybody, opened with care; own files, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Scores of masks, probabilities and samples; knows nothing of networks or runs."""

@@ -1,0 +1,152 @@
+"""SegmentationModule: the LightningModule around any network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+
+from anatosegnet.metrics.overlap import (
+    BENCHMARK_BATCH,
+    PixelCounts,
+    count_pixels,
+    lesion_probability,
+    overlap_scores,
+    pooled_scores,
+)
+
+Batch = dict[str, Any]
+
+
+class SegmentationModule(lightning.LightningModule):
+    """Trains a network and keeps per-image scores.
+
+    Logs ``train/loss``, ``train/iou``, ``train/lr``, ``val/loss``, ``val/iou``, ``val/dice`` and
+    the same for ``test``: IoU and Dice per image at the network's size, averaged over images.
+    ``iou_pooled`` is of the pixels of all images together, ``iou_batch_pooled`` the same inside
+    batches of 8, averaged (the public benchmark's convention). ``train/iou`` is of every n-th
+    batch, n = ``trainer.log_every_n_steps``.
+
+    Args:
+        model: (B, C, H, W) images -> (B, K, H, W) logits, K ≥ 2, class 0 is background.
+        loss: (logits, mask (B, H, W) int64) -> scalar.
+        optimizer: Takes the parameters.
+        scheduler: Takes the optimizer; stepped every epoch.
+        seed: Of what the network draws, such as dropout.
+        channels_last: Memory format of network and images.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        seed: int = 0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.seed = seed
+        self.last_loss: Tensor | None = None
+        self.val_counts = PixelCounts()
+        self.test_counts = PixelCounts()
+        # not self.log's own mean: over processes with unequal shares it divides by a rounded count
+        self.val_loss = MeanMetric()
+        self.test_loss = MeanMetric()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> float32 logits (B, K, H, W)."""
+        return self.model(image.contiguous(memory_format=self.memory_format)).float()
+
+    def on_train_epoch_start(self) -> None:
+        """Log the epoch's learning rate and seed the epoch.
+
+        What is drawn in an epoch depends on the seed, the epoch and the process alone, so an
+        epoch that is replayed after a crash is the same again.
+        """
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
+        numbers = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        lightning.seed_everything(int(numbers.generate_state(1)[0]), verbose=False)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of a batch."""
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["mask"])
+        epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        size = len(logits)
+        # for the progress bar; what self.log gives it is fetched from the device at every step
+        self.last_loss = loss.detach()
+        self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
+        if batch_index % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/iou", mean_iou(logits, batch["mask"]), batch_size=size, **epoch_mean)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a validation batch."""
+        self._score(batch, self.val_counts, self.val_loss)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Score a test batch."""
+        self._score(batch, self.test_counts, self.test_loss)
+
+    def _score(self, batch: Batch, counts: PixelCounts, mean_loss: MeanMetric) -> None:
+        logits = self(batch["image"])
+        mean_loss.update(self.loss(logits, batch["mask"]), weight=len(logits))
+        counts.update(logits, batch["mask"], batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation scores."""
+        self._log_scores("val", self.val_counts, self.val_loss)
+        self.val_counts.reset()
+        self.val_loss.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test scores."""
+        self._log_scores("test", self.test_counts, self.test_loss)
+
+    def _log_scores(self, part: str, counts: PixelCounts, mean_loss: MeanMetric) -> None:
+        scores = self.scores(counts)
+        means = {name: float(scores[name].mean()) for name in ("iou", "dice")}
+        loss = {"loss": float(mean_loss.compute())}
+        for name, value in {**loss, **means, **self.pooled(counts)}.items():
+            # the same in every process already
+            self.log(f"{part}/{name}", value, prog_bar=name == "iou", sync_dist=True)
+
+    @staticmethod
+    def scores(counts: PixelCounts) -> dict[str, np.ndarray]:
+        """Per-image scores, each (N,), in order of the cases."""
+        return overlap_scores(counts.compute().cpu().numpy()[:, 1:])
+
+    @staticmethod
+    def pooled(counts: PixelCounts) -> dict[str, float]:
+        """IoU of pooled pixels: ``iou_pooled`` of all images, ``iou_batch_pooled`` in eights."""
+        pixels = counts.compute().cpu().numpy()[:, 1:]
+        return {
+            "iou_pooled": pooled_scores(pixels)["iou"],
+            "iou_batch_pooled": pooled_scores(pixels, BENCHMARK_BATCH)["iou"],
+        }
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over all parameters, and the scheduler stepped every epoch."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+
+def mean_iou(logits: Tensor, mask: Tensor) -> Tensor:
+    """IoU per image, averaged over a batch, on its device: (B, K, H, W), (B, H, W) -> scalar."""
+    prediction = lesion_probability(logits.detach()) > 0.5
+    hits, false_alarms, misses = count_pixels(prediction, mask > 0).float().unbind(1)
+    union = hits + false_alarms + misses
+    return torch.where(union > 0, hits / union.clamp(min=1), 1.0).mean()

@@ -1,0 +1,52 @@
+"""A run that repeats another one: whether it came to the same numbers."""
+
+import csv
+
+from omegaconf import DictConfig
+
+from anatosegnet.config.keys import Role, chosen
+from anatosegnet.run import PACKAGES, Run
+
+DECIDES = (Role.DECISIVE, Role.LENGTH, Role.REPETITION)
+
+
+def source_of(config: DictConfig) -> Run | None:
+    """The run that this one repeats, if it is still there."""
+    source = Run(config.from_run) if config.get("from_run") else None
+    return source if source is not None and source.exists else None
+
+
+def agreement(config: DictConfig, run: Run, source: Run) -> str | None:
+    """Whether a repetition came to the same epochs; None where something else was asked for."""
+    if chosen(config, *DECIDES) != chosen(source.config, *DECIDES):
+        return None
+    rows, before = (read_rows(each) for each in (run, source))
+    for epoch, (row, other) in enumerate(zip(rows, before, strict=False), start=1):
+        if row != other:
+            column = next(name for name in row if row[name] != other.get(name))
+            return (
+                f"differs from {source.directory} from epoch {epoch} on ({column} {row[column]} "
+                f"instead of {other.get(column)}){other_versions(run, source)}"
+            )
+    if len(rows) != len(before):
+        return f"{len(rows)} epochs instead of {len(before)} of {source.directory}, those equal"
+    return f"every epoch has the numbers of {source.directory}"
+
+
+def read_rows(run: Run) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv``."""
+    with run.metrics_path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def other_versions(run: Run, source: Run) -> str:
+    """What else was installed, and another machine or commit, in words."""
+    now, then = run.summary, source.summary
+    changes = [
+        f"{name} {then['versions'].get(name)} → {now['versions'].get(name)}"
+        for name in ("python", *PACKAGES)
+        if then.get("versions", {}).get(name) != now["versions"].get(name)
+    ]
+    changes += [f"{key.replace('_', ' ')} {then.get(key)} → {now.get(key)}"
+                for key in ("git_commit", "machine") if then.get(key) != now.get(key)]  # fmt: skip
+    return f"; changed since: {', '.join(changes)}" if changes else ""

@@ -1,0 +1,258 @@
+"""Runs side by side: grouping, labels, tests, refusals, and the files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from omegaconf import OmegaConf
+
+from anatosegnet.compare import compare
+from anatosegnet.data.checksum import sha256
+from anatosegnet.errors import UserError
+from anatosegnet.evaluation import tables
+from anatosegnet.evaluation.settings import labels
+from anatosegnet.run import Run, write_json
+from tests.running import compose
+
+NAMES = [f"c{i:02d}" for i in range(40)]
+LEVEL = {"rows": 0.8, "none": 0.7}
+
+
+def write_run(directory: Path, *overrides: str, names: list[str] = NAMES, **about: object) -> Path:
+    """A finished run with an evaluation, but without a network; better with bias=rows."""
+    config = compose("data=busi", *overrides, f"run_dir={directory}")
+    run = Run(directory)
+    run.write_config(config)
+    write_json(run.summary_path, {"state": "finished", **about})
+    random = np.random.default_rng([config.seed, *config.model.attention.bias.encode()])
+    level = LEVEL.get(config.model.attention.bias, 0.75)
+    iou = np.clip(level + random.normal(0, 0.05, len(names)), 0, 1)
+    area = np.array([1000 + int(name[1:]) for name in names])
+    frame = pandas.DataFrame(
+        {"id": names, "class": "benign", "group": "", "birads": "", "device": "",
+         "pixel_size_mm": None, "height": 100, "width": 100, "iou": iou,
+         "dice": 2 * iou / (1 + iou), "hd95": 50 * (1 - iou), "hits": (iou * area).astype(int),
+         "lesion_area": area, "predicted_area": area, "lesion_area_mm2": None}
+    )  # fmt: skip
+    folder = directory / "evaluation" / "busi"
+    folder.mkdir(parents=True)
+    tables.write_scores(folder / "scores.csv", frame)
+    conditions = {"data": "busi", "split": "test part", "selection": "best", "aggregation": "a"}
+    digest = sha256(folder / "scores.csv")
+    write_json(folder / "summary.json", {"conditions": conditions, "scores_sha256": digest})
+    return directory
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """Stands in for the HTML report, which has tests of its own; keeps what it was given."""
+    given: dict = {}
+
+    def write_comparison(output: Path, table: pandas.DataFrame, runs: dict, changed: str) -> Path:
+        given.update(table=table, runs=runs, changed=changed)
+        return output / "comparison.html"
+
+    monkeypatch.setattr("anatosegnet.report.write_comparison", write_comparison)
+    return given
+
+
+def run_compare(*overrides: str) -> pandas.DataFrame:
+    """Compare as the command line would."""
+    return compare(compose(*overrides, name="compare"))
+
+
+@pytest.mark.slow
+def test_changed_data_of_one_run_are_said_of_the_table(tmp_path: Path, written: dict) -> None:
+    """Breaks if a comparison hides that one of its runs was scored, or trained, on other data."""
+    for seed in "01":
+        write_run(tmp_path / "sweep" / seed, f"seed={seed}")
+    summary = next((tmp_path / "sweep" / "1" / "evaluation").glob("*/summary.json"))
+    content = json.loads(summary.read_text())
+    content["conditions"]["changed data"], content["run"] = "accepted, 1 other mask (a)", "runs/1"
+    summary.write_text(json.dumps(content))
+    run_compare(f"runs={tmp_path / 'sweep'}")
+    assert written["changed"] == "run 1: accepted, 1 other mask (a)"
+    said = (tmp_path / "sweep" / "comparison" / "comparison.md").read_text()
+    assert "- changed data: run 1: accepted, 1 other mask (a)" in said
+
+
+@pytest.mark.slow
+def test_ablation_with_seeds(tmp_path: Path, written: dict, capsys: pytest.CaptureFixture) -> None:
+    """Breaks if seeds become rows, means or deviations are wrong, or the files differ."""
+    for index, (bias, seed) in enumerate((b, s) for b in ("rows", "none", "raster") for s in "012"):
+        write_run(tmp_path / "sweep" / str(index), f"model.attention.bias={bias}", f"seed={seed}")
+    table = run_compare(f"runs={tmp_path / 'sweep'}")
+    assert table["setting"].tolist() == ["bias=rows", "bias=none", "bias=raster"]
+    assert table["runs"].tolist() == [3, 3, 3]
+    assert set(table["repeated_over"]) == {"seeds"}
+    frames = [
+        tables.read_scores(tmp_path / "sweep" / str(i) / "evaluation/busi/scores.csv")
+        for i in range(3)
+    ]
+    means = [frame["iou"].mean() for frame in frames]
+    first = table.iloc[0]
+    assert first["iou"] == pytest.approx(np.mean(means))
+    assert first["iou_sd"] == pytest.approx(np.std(means, ddof=1))
+    assert first["iou_low"] < first["iou"] < first["iou_high"]
+    assert table["iou_difference"].isna().tolist() == [True, False, False]
+    assert table["iou_difference"][1] == pytest.approx(-0.1, abs=0.02)
+    assert table["iou_p"][1] < 0.001
+    assert table["iou_p_holm"][1] == pytest.approx(2 * min(table["iou_p"][1:]))
+    output = tmp_path / "sweep" / "comparison"
+    assert pandas.read_csv(output / "comparison.csv")["iou"].tolist() == pytest.approx(
+        table["iou"].tolist(), abs=1e-5
+    )
+    markdown = (output / "comparison.md").read_text()
+    assert "| bias=none | 3 seeds | 0.7" in markdown
+    assert "| bias=rows (baseline) | 3 seeds | 0." in markdown and "sd is between runs" in markdown
+    assert "Holm over 2 settings" in markdown
+    latex = (output / "comparison.tex").read_text()
+    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"$\pm$"))
+    assert "bias=none" in capsys.readouterr().out
+    assert written["runs"]["bias=none"] == tmp_path / "sweep" / "3" / "evaluation" / "busi"
+    assert written["table"] is table
+
+
+@pytest.mark.slow
+def test_folds_are_united(tmp_path: Path, written: dict) -> None:
+    """Breaks if folds of one setting become settings, or a missing fold goes unnoticed."""
+    for fold in range(2):
+        names = NAMES[fold::2]
+        for bias in ("rows", "none"):
+            write_run(tmp_path / f"{bias}{fold}", f"model.attention.bias={bias}",
+                      f"+split.fold={fold}", names=names)  # fmt: skip
+    runs = [f"{tmp_path}/{bias}{fold}" for bias in ("rows", "none") for fold in (0, 1)]
+    table = run_compare(
+        f"runs=[{','.join(runs)}]", f"out={tmp_path / 'out'}", "baseline='bias=none'"
+    )
+    assert table["images"].tolist() == [40, 40]
+    assert table["repeated_over"].tolist() == ["folds", "folds"]
+    assert table["iou_difference"].isna().tolist() == [False, True]
+    with pytest.raises(UserError, match=r"different cases .*20 cases are in one only"):
+        run_compare(f"runs=[{','.join(runs[:3])}]", f"out={tmp_path / 'other'}")
+
+
+@pytest.mark.slow
+def test_same_cases_at_other_sizes_are_refused(tmp_path: Path, written: dict) -> None:
+    """Breaks if scores by other masks, or at another size, are tested against each other."""
+    write_run(tmp_path / "a")
+    path = write_run(tmp_path / "b", "model.attention.bias=none") / "evaluation" / "busi"
+    frame = tables.read_scores(path / "scores.csv").assign(lesion_area=7)
+    tables.write_scores(path / "scores.csv", frame)
+    write_json(path / "summary.json", {"scores_sha256": sha256(path / "scores.csv")})
+    with pytest.raises(UserError, match="different sizes or by different masks"):
+        run_compare(f"runs={tmp_path}")
+
+
+@pytest.mark.slow
+def test_edited_scores_are_refused(tmp_path: Path, written: dict) -> None:
+    """Breaks if a csv that was edited by hand is compared in silence."""
+    write_run(tmp_path / "a")
+    path = write_run(tmp_path / "b", "seed=1") / "evaluation" / "busi" / "scores.csv"
+    path.write_text(path.read_text().replace("0.8", "0.9"))
+    with pytest.raises(UserError, match=r"scores\.csv was changed after it was written") as caught:
+        run_compare(f"runs={tmp_path}")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "comparison").exists()
+
+
+@pytest.mark.slow
+def test_refusals_are_one_line(tmp_path: Path, written: dict) -> None:
+    """Breaks if a mistake in the command or an unfinished run ends in a traceback."""
+    write_run(tmp_path / "runs" / "a")
+    folder, run = tmp_path / "runs", tmp_path / "runs" / "a"
+    cases = [
+        ([], "say which runs"),
+        ([f"runs={tmp_path / 'none'}"], "is no run and holds none"),
+        ([f"runs=[{run},{folder}]", "out=x"], "named twice"),
+        ([f"runs=[{run}]"], "out=DIR"),
+        ([f"runs={folder}", f"out={run}"], "exists"),
+        ([f"runs={folder}", f"out={run}", "overwrite=true"], "is a run"),
+        ([f"runs={folder}", "baseline=3"], "0 = "),
+        ([f"runs={folder}", "baseline='bias=none'"], "is not among the settings"),
+        ([f"runs={folder}", "scores=[iou,nsd_9px]"], "no score nsd_9px"),
+    ]
+    for overrides, expected in cases:
+        with pytest.raises(UserError, match=expected) as caught:
+            run_compare(*overrides)
+        assert "\n" not in str(caught.value)
+    write_run(folder / "b", "seed=1", state="running")
+    with pytest.raises(UserError, match=r"is not finished \(state running\)"):
+        run_compare(f"runs={folder}")
+    assert run_compare(f"runs=[{run}]", f"out={tmp_path / 'one'}")["runs"].tolist() == [1]
+    with pytest.raises(UserError, match="overwrite=true"):
+        run_compare(f"runs=[{run}]", f"out={tmp_path / 'one'}")
+
+
+def settings_of(*overrides: tuple[str, ...]) -> list[dict]:
+    """Settings of configs composed with overrides."""
+    from anatosegnet.evaluation.settings import setting_of
+
+    return [setting_of(OmegaConf.create(OmegaConf.to_container(compose(*o), resolve=True)))
+            for o in overrides]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_labels_are_what_differs() -> None:
+    """Breaks if a row of the ablation cannot be told from another by its label."""
+    sweep = ["{bias:rows}", "{bias:none}", "{differential:none}",
+             "{bias:none,differential:none}", "{levels:[]}"]  # fmt: skip
+    found = labels(settings_of(*((f"model.attention={value}",) for value in sweep)))
+    assert found == [
+        "levels=[4, 5], bias=rows, differential=spatial",
+        "bias=none",
+        "differential=none",
+        "bias=none, differential=none",
+        "levels=[]",
+    ]
+    assert labels(settings_of(("loss=dice_ce",), ("loss=cross_entropy",))) == [
+        "loss=DiceCELoss", "loss=CrossEntropyLoss",
+    ] or len(set(labels(settings_of(("loss=dice_ce",), ("loss=cross_entropy",))))) == 2  # fmt: skip
+    rates = labels(settings_of(("optimizer.lr=0.1",), ("optimizer.lr=0.01", "data.num_workers=7")))
+    assert rates == ["lr=0.1", "lr=0.01"]
+
+
+@pytest.mark.slow
+def test_circumstances_do_not_make_a_setting() -> None:
+    """Breaks if where or on what a run ran makes it another setting."""
+    one, other = settings_of(
+        ("seed=1", "run_dir=a", "data.num_workers=0"),
+        (
+            "seed=2",
+            "run_dir=b",
+            "data.num_workers=4",
+            "trainer.accelerator=cpu",
+            "compile=true",
+            "paths.data_dir=/x",
+        ),
+    )
+    assert one == other
+    assert one != settings_of(("data.image_size=128",))[0]
+
+
+@pytest.mark.slow
+def test_a_sweep_alone_gives_its_table(trained_run: Run, tmp_path: Path) -> None:
+    """Breaks if runs that were never evaluated need another command, or a changed network passes.
+
+    Two copies of one run stand for the sweep; equal networks must not differ.
+    """
+    for index, bias in enumerate(("rows", "none")):
+        run = Run(tmp_path / "sweep" / str(index))
+        shutil.copytree(trained_run.directory, run.directory)
+        config = run.config
+        config.model.attention.bias = bias
+        run.write_config(config)
+    table = run_compare(f"runs={tmp_path / 'sweep'}", "scores=[iou]")
+    assert len(table) == 2
+    assert table["runs"].tolist() == [1, 1]
+    output = tmp_path / "sweep" / "comparison"
+    assert {path.suffix for path in output.iterdir()} == {".csv", ".md", ".tex", ".html"}
+    summary = tmp_path / "sweep/1/evaluation/phantom/summary.json"
+    content = json.loads(summary.read_text())
+    assert content["iou"] == pytest.approx(table["iou"][1])
+    write_json(summary, {**content, "checkpoint_sha256": "of an earlier epoch"})
+    with pytest.raises(UserError, match=r"another epoch than .*best\.ckpt"):
+        run_compare(f"runs={tmp_path / 'sweep'}", "scores=[iou]", "overwrite=true")
