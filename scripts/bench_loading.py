@@ -33,7 +33,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from anatosegnet.cli import config_directory, errors_in_one_line
+from anatosegnet.cli import errors_in_one_line
+from anatosegnet.config.composition import config_directory
 from anatosegnet.data.case import Case
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.simulator import simulate

@@ -264,7 +264,7 @@ def config_of(given: argparse.Namespace, **changes: Any) -> Any:
     """The composed config of the training that is measured."""
     import hydra
 
-    from anatosegnet.cli import config_directory
+    from anatosegnet.config.composition import config_directory
 
     overrides = [*settings(given, **changes), f"run_dir={given.folder / 'inside'}"]
     with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
@@ -414,7 +414,7 @@ def config_of_data(data_settings: list[str], given: argparse.Namespace) -> Any:
     """The config of the network and of the data that the other process chose."""
     import hydra
 
-    from anatosegnet.cli import config_directory
+    from anatosegnet.config.composition import config_directory
 
     overrides = [*data_settings, f"model.encoder={given.encoder}", "model.pretrained=false"]
     with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):

@@ -13,7 +13,7 @@ cd "$work/empty"
 export PYTHONPATH=$work/site
 "$python" - "$work/site" <<'PYTHON'
 import sys
-import anatosegnet.cli as config
+import anatosegnet.config.composition as config
 assert config.__file__.startswith(sys.argv[1]), f"not the wheel: {config.__file__}"
 assert str(config.config_directory()).startswith(sys.argv[1]), config.config_directory()
 from anatosegnet.report.html import TEMPLATE

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 
 HEADER = re.compile(
     r"# (?P<source>.+?)\. [\d.]+ M parameters\."

@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from omegaconf import DictConfig
 
-from anatosegnet.cli import config_directory, errors_in_one_line
+from anatosegnet.cli import errors_in_one_line
+from anatosegnet.config.composition import config_directory
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
 from anatosegnet.data.records import Resized

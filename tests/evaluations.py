@@ -244,7 +244,7 @@ def write_run(directory: Path, test: list[str], rng: np.random.Generator) -> Non
     run.config_path.write_text(
         "model:\n  _target_: anatosegnet.models.AnatoSegNet\n  encoder: resnet50\n"
         "data:\n  name: phantom\n  image_size: 256\nsplit:\n"
-        "  _target_: anatosegnet.data.split.HoldoutSplit\nname: demo # <b>&amp;\nseed: 0\n"
+        "  _target_: anatosegnet.data.HoldoutSplit\nname: demo # <b>&amp;\nseed: 0\n"
     )
     run.summary_path.write_text(
         json.dumps(

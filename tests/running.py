@@ -11,7 +11,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.run import Run
 from anatosegnet.train import train
 

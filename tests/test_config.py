@@ -10,7 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from anatosegnet.cli import config_directory, instantiate, one_line
+from anatosegnet.config.composition import config_directory, one_line
+from anatosegnet.config.objects import instantiate
 from anatosegnet.errors import UserError
 from anatosegnet.training.build import build_data, build_module, settle_precision
 from anatosegnet.tuning.space import check, read_space

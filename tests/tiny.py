@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from anatosegnet.cli import config_directory, instantiate
+from anatosegnet.config.composition import config_directory
+from anatosegnet.config.objects import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.training.build import build_data
 from anatosegnet.training.module import SegmentationModule

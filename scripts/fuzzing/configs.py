@@ -146,7 +146,7 @@ def payloads(run: object, canary: object, victim: object) -> dict[str, Node]:
         {"_target_": "anatosegnet.run.shutil.rmtree", "path": victim},
         {"_target_": "anatosegnet.run.subprocess.run", "args": ["mkdir", canary]},
         {"_target_": "anatosegnet.run.write_json", "path": f"{victim}/keep.txt", "content": {}},
-        {"_target_": "anatosegnet.cli.instantiate", "config": {
+        {"_target_": "anatosegnet.config.objects.instantiate", "config": {
             "x": {"_target_": "os.mkdir", "path": canary}}, "key": "x"},
         {"_target_": "anatosegnet.tuning.trial.Training", "command": ["mkdir", canary],
          "metrics": "m", "log": f"{victim}/keep.txt"},

@@ -443,7 +443,7 @@ def judge(
     kind: Kind, path: Path, box: Sandbox, whole: bytes, reference: Any, seed: int
 ) -> tuple[list[str], str, float]:
     """Damage a file, read it, and say what came of it: words, a line, seconds."""
-    from anatosegnet.cli import one_line
+    from anatosegnet.config.composition import one_line
     from anatosegnet.data.case import CaseError
     from anatosegnet.errors import UserError
 

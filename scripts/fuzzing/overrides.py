@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hydra
 
-from anatosegnet.cli import config_directory, dotted_keys
+from anatosegnet.config.composition import config_directory, dotted_keys
 from fuzzing.configs import verbs
 from fuzzing.ground import Sandbox, train_arguments
 from fuzzing.trials import Trial

@@ -1,9 +1,7 @@
-"""Where the configs are, the wrapper around hydra, and user errors in one line."""
+"""A verb around a function; user errors in one line."""
 
-import difflib
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,35 +11,21 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from anatosegnet.config import monitors, overrides
-from anatosegnet.config.checks import check_arguments, check_top_level, expand_home, one_error
-from anatosegnet.config.places import user_path
-from anatosegnet.config.recorded import require_admitted
-from anatosegnet.console import plain, say, settle_streams
+from anatosegnet.config import overrides
+from anatosegnet.config.checks import check_top_level, expand_home, one_error
+from anatosegnet.config.composition import EXPECTED, config_directory, one_line, top_level, yaml_of
+from anatosegnet.console import say, settle_streams
 from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
 
-EXPECTED = (UserError, HydraException, OmegaConfBaseException)  # said in one line
 # programs whose overrides are partly about a recorded run, and not about what Hydra composes
 ABOUT_A_RUN = {
     "train": overrides.of_a_run,
     "evaluate": overrides.of_own_data,
     "compare": overrides.of_own_data,
 }
-# what configs compute: Hydra makes the run directory before any of our code sees its name
-OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
-OmegaConf.register_new_resolver("best_is", monitors.best_is, replace=True)
-
-
-def config_directory() -> Path:
-    """The configs beside the package (wheel), or at the top of the checkout (editable)."""
-    package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parents[1] / "configs"
 
 
 def verb(
@@ -151,24 +135,6 @@ def settle(config: DictConfig, config_name: str) -> None:
     OmegaConf.set_struct(config, True)
 
 
-def top_level(config_name: str) -> dict[str, Any]:
-    """What a program's YAML, and those it builds on, give outside the groups."""
-    content = yaml_of(config_name)
-    below: dict[str, Any] = {}
-    for name in content.pop("defaults", []):
-        if isinstance(name, str) and name != "_self_":
-            below |= top_level(name)
-    content.pop("hydra", None)
-    return below | content
-
-
-def yaml_of(config_name: str) -> dict[str, Any]:
-    """The YAML of a program as it stands."""
-    path = config_directory() / f"{config_name}.yaml"
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return content
-
-
 def check_choices(given: Sequence[Override], config_name: str) -> None:
     """UserError if a group is given something else than the name of a choice, or of several."""
     defaults = yaml_of(config_name)["defaults"]
@@ -240,89 +206,3 @@ def unexpected() -> Iterator[None]:
             f"{one_error(error)}; ANATOSEGNET_DEBUG=1 shows where"
             + (f" (given were: {settings})" if settings else "")
         ) from error
-
-
-def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
-    """Build the object of one config group, or of one entry of a group.
-
-    Args:
-        config: The whole config.
-        key: Such as ``model`` or ``callbacks.best``.
-        **arguments: Finished objects that the constructor takes beside its config.
-
-    Raises:
-        UserError: The constructor refused its settings, or a recorded config names what it may
-            not build.
-    """
-    require_admitted(config, key)
-    node = OmegaConf.select(config, key)
-    if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise UserError(f"{key} is {plain(node)!r} and says nothing to build (no _target_)")
-    check_arguments(OmegaConf.to_container(node, resolve=True), key)
-    try:
-        if arguments:
-            return hydra.utils.instantiate(node, _partial_=True)(**arguments)
-        return hydra.utils.instantiate(node)
-    except Exception as error:
-        chain: list[BaseException] = [error]
-        while chain[-1].__cause__ is not None:
-            chain.append(chain[-1].__cause__)
-        for link in chain:
-            if isinstance(link, EXPECTED) and not isinstance(link, InstantiationException):
-                raise link from error
-        root = chain[-1]
-        usual = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
-        usual |= type(root).__name__ == "MisconfigurationException"  # Lightning's own
-        text = " ".join(str(root).split()) if usual else one_error(root)
-        raise UserError(f"{key}: {text}") from error
-
-
-def one_line(error: Exception, config_name: str = "train") -> str:
-    """Hydra's message on one line; for a misspelt key, the nearest one that exists."""
-    cause = error.__cause__
-    text = " ".join(f"{error} {cause if cause is not None else ''}".split())
-    if isinstance(error, MissingMandatoryValue):
-        key = text.split("full_key: ")[-1].split()[0]
-        return f"{key} has no value; give {key}=…"
-    options = r"(?: Available options in '[^']+': (.+) Config)?"  # not said of lists of choices
-    unknown = re.search(rf"Could not (?:find|load) '([^']+/[^']+)'{options}", text)
-    if unknown:
-        files = (config_directory() / unknown[1]).parent.glob("*.yaml")
-        names = unknown[2].split() if unknown[2] else sorted(path.stem for path in files)
-        available = ", ".join(name for name in names if not name.startswith("_"))
-        return f"there is no {unknown[1]}" + (f"; available: {available}" if available else "")
-    misspelt = re.search(r"Could not override '([^']+)'", text)
-    if misspelt:
-        near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
-        hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"
-        return f"{misspelt[1]} is not a setting{hint}"
-    return text
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Dotted keys and groups of the program at hand, composed without overrides."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    groups = [path.name for path in config_directory().iterdir() if path.is_dir()]
-    try:
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-            choices = [a for a in sys.argv[1:] if re.match(r"\w+=", a)]
-            composed = hydra.compose(config_name, choices)
-    except Exception:  # the hint is a courtesy; the error itself is already known
-        return groups
-    return groups + dotted_keys(composed)
-
-
-def dotted_keys(config: DictConfig) -> list[str]:
-    """Keys of all settings as they are written in an override, those of whole nodes too."""
-    keys: list[str] = []
-
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                keys.append(f"{prefix}{key}")
-                walk(value, f"{prefix}{key}.")
-
-    walk(OmegaConf.to_container(config, resolve=False), "")
-    return keys

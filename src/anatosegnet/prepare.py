@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from anatosegnet.cli import instantiate, verb
+from anatosegnet.cli import verb
+from anatosegnet.config.objects import instantiate
 from anatosegnet.console import Progress, say, say_table, some
 from anatosegnet.errors import UserError
 

@@ -21,7 +21,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from anatosegnet.cli import instantiate, verb
+from anatosegnet.cli import verb
+from anatosegnet.config.objects import instantiate
 from anatosegnet.config.overrides import key_of, parse
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError, reason

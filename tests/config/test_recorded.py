@@ -11,7 +11,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from anatosegnet.cli import config_directory, instantiate
+from anatosegnet.config.composition import config_directory
+from anatosegnet.config.objects import instantiate
 from anatosegnet.config.recorded import (
     MARK,
     admitted,
@@ -23,6 +24,8 @@ from anatosegnet.config.recorded import (
 from anatosegnet.errors import UserError
 from tests.running import compose
 
+ONE_FLOOR = Path(__file__).parents[1] / "golden" / "config_one_floor.yaml"  # of commit 7343334
+
 HOSTILE = (
     "os.system", "subprocess.Popen", "torch.hub.load", "torch.load", "pandas.read_pickle",
     "numpy.load", "joblib.load", "hydra.utils.instantiate", "hydra.utils.get_method",
@@ -30,7 +33,7 @@ HOSTILE = (
     "lightning.Trainer.test", "torch.nn.Module.apply", "torch.nn.functional.relu",
     "torch.nn.modules.module.torch.load", "lightning.pytorch.trainer.trainer.os.system",
     "anatosegnet.run.shutil.rmtree", "anatosegnet.run.subprocess.Popen",
-    "anatosegnet.cli.instantiate", "anatosegnet.run.Run", "albumentations.load",
+    "anatosegnet.config.objects.instantiate", "anatosegnet.run.Run", "albumentations.load",
     "albumentations.core.serialization.load", "monai.losses.dice.torch.load",
     "anatosegnet.data.split.hashlib.sha256", "lightning_evil.Trainer", "torch.nnx.Module",
     "timm.create_model", "anatosegnet", "torch.nn", ".torch.nn.ReLU", "torch..nn.ReLU",

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,

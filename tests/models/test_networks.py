@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.errors import UserError
 from anatosegnet.models import MedT
 from anatosegnet.models.medt import from_patches, to_patches

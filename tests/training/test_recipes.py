@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.settings import group_settings, setting_of

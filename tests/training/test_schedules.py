@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anatosegnet.cli import instantiate
+from anatosegnet.config.objects import instantiate
 from tests.tiny import tiny_config
 
 HAND = {

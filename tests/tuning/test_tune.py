@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from anatosegnet import tune as tune_module
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Pair, write_pairs
 from anatosegnet.data.recorded_split import write_split

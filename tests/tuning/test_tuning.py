@@ -10,7 +10,7 @@ import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from anatosegnet.cli import config_directory
+from anatosegnet.config.composition import config_directory
 from anatosegnet.errors import UserError
 from anatosegnet.tuning import trial as trial_module
 from anatosegnet.tuning.report import experiment

@@ -86,10 +86,10 @@ TABLE: tuple[tuple[str, Role, bool], ...] = (
 )
 # callbacks that show or keep what happens and change nothing of it; any other is decisive
 SHOWS = frozenset({
-    "anatosegnet.training.callbacks.Divergence",
-    "anatosegnet.training.callbacks.History",
-    "anatosegnet.training.callbacks.progress_bar",
-    "anatosegnet.training.panels.ValidationPanels",
+    "anatosegnet.training.Divergence",
+    "anatosegnet.training.History",
+    "anatosegnet.training.ValidationPanels",
+    "anatosegnet.training.progress_bar",
     *(f"lightning.pytorch.callbacks.{name}" for name in (
         "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary",
         "RichModelSummary", "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar",

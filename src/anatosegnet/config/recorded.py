@@ -55,9 +55,9 @@ ADMITTED: dict[str, tuple[str, ...]] = {
     "lightning": ("lightning.Trainer", CALLBACK, "lightning.pytorch.loggers.Logger"),
     "albumentations": (TRANSFORM, "albumentations.BaseCompose"),
     "monai.losses": (MODULE,),
-    "anatosegnet.data.split": ("builtins.object",),
     "anatosegnet": (
-        MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.datamodule.SegmentationDataModule",
+        MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.SegmentationDataModule",
+        "anatosegnet.data.split.Splitter",
     ),
 }  # fmt: skip
 # modules whose classes are of these kinds, but fetch and run code, serve, write what they are given
@@ -66,12 +66,18 @@ NEVER = (
     "monai.losses.perceptual", "lightning.pytorch.serve", "lightning.pytorch.cli",
     *(f"lightning.pytorch.loggers.{name}" for name in ("comet", "litlogger", "mlflow", "neptune")),
 )  # fmt: skip
+# modules whose objects earlier configs named, by the face that shows them now
+EARLIER = {
+    r"(?:callbacks|ema|module|panels|schedules)": "training",
+    r"data\.(?:busi|breast_lesions_usg|bus_bra|bus_uclm|datamodule|folder|phantom)": "data",
+    r"data\.(?:split|transforms|ultrasound)": "data",
+}
 # functions of this project that its configs name
 FUNCTIONS = frozenset({
-    "anatosegnet.training.callbacks.progress_bar",
-    "anatosegnet.data.split.benchmark_split",
-    "anatosegnet.data.transforms.released_augmentation",
-    "anatosegnet.training.schedules.cosine_warmup",
+    "anatosegnet.data.benchmark_split",
+    "anatosegnet.data.released_augmentation",
+    "anatosegnet.training.cosine_warmup",
+    "anatosegnet.training.progress_bar",
 })  # fmt: skip
 
 
@@ -120,11 +126,22 @@ def read_config(path: Path, directory: Path, trust: Sequence[str] = ()) -> DictC
 
 def renew(config: dict[Any, Any]) -> None:
     """Bring settings as earlier versions recorded them to their present names, in place."""
+    for key, value in config.items():
+        config[key] = with_strings(value, _renamed, str(key))
     model = config.get("model")
     attention = model.get("attention") if isinstance(model, dict) else None
     if isinstance(attention, dict) and "residual" in attention:
         residual = attention.pop("residual")
         attention.setdefault("placement", "residual" if residual else "replace")
+
+
+def _renamed(key: str, value: str) -> str:
+    """The face of a package for a ``_target_`` that names one of its earlier modules."""
+    if not key.endswith("._target_"):
+        return value
+    for earlier, now in EARLIER.items():
+        value = re.sub(rf"^anatosegnet\.{earlier}\.(\w+)$", rf"anatosegnet.{now}.\1", value)
+    return value
 
 
 def require_shape(config: dict[Any, Any], path: Path) -> None:

@@ -3,11 +3,11 @@
 import hashlib
 import math
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
@@ -50,15 +50,16 @@ class Split:
         return Split(train, val, test, self.description)
 
 
-class Splitter(Protocol):
+class Splitter(ABC):
     """Assigns cases to the parts; the result must not depend on the order of the cases."""
 
+    @abstractmethod
     def __call__(self, cases: Sequence[Case]) -> Split:
         """Split the cases."""
         ...
 
 
-class HoldoutSplit:
+class HoldoutSplit(Splitter):
     """Random parts, grouped, stratified by class; the same on every machine.
 
     The order comes from a hash of seed and name, so neither the directory's order nor a
@@ -82,7 +83,7 @@ class HoldoutSplit:
         return Split(train, val, test, f"holdout {shares}, {_how(cases, self.seed)}")
 
 
-class KFoldSplit:
+class KFoldSplit(Splitter):
     """Cross-validation: one fold tests, and a share of the rest chooses the epoch.
 
     Over ``fold`` = 0 … ``folds`` - 1 every case is tested exactly once.
@@ -109,7 +110,7 @@ class KFoldSplit:
         return Split(train, val, test, f"{description}, val {100 * self.val:g} % of the rest")
 
 
-class OfficialSplit:
+class OfficialSplit(Splitter):
     """The dataset's own folds: one tests, and a share of the rest chooses the epoch.
 
     Args:
@@ -147,7 +148,7 @@ class OfficialSplit:
         )
 
 
-class ReleasedSplit:
+class ReleasedSplit(Splitter):
     """The authors' protocol: 80 % train; the other 20 % are both validation and test.
 
     Their random split ran over an unsorted directory listing and cannot be rebuilt; this one
@@ -165,7 +166,7 @@ class ReleasedSplit:
         return Split(tuple(order[:count]), rest, rest, f"released 80/20, seed {self.seed}")
 
 
-class FilesSplit:
+class FilesSplit(Splitter):
     """Parts from lists of case names, one a line (an image suffix may stand behind a name).
 
     Args:

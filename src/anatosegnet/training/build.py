@@ -7,8 +7,8 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
-from anatosegnet.cli import instantiate
 from anatosegnet.config.monitors import settle_monitors
+from anatosegnet.config.objects import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.leakage import recorded_split
 from anatosegnet.data.split import PARTS, Split

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from anatosegnet.cli import dotted_keys
+from anatosegnet.config.composition import dotted_keys
 from anatosegnet.config.keys import RESUMED_WITH, Role, flatten, may_change, placeless, role
 from anatosegnet.config.overrides import in_override, is_group, key_of, parse
 from anatosegnet.console import plain

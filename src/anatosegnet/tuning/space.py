@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from anatosegnet.cli import dotted_keys, one_line
+from anatosegnet.config.composition import dotted_keys, one_line
 from anatosegnet.config.overrides import in_override, is_group, key_of, parse
 from anatosegnet.errors import UserError
 

@@ -1,0 +1,48 @@
+"""An object of a config."""
+
+from typing import Any
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from anatosegnet.config.checks import check_arguments, one_error
+from anatosegnet.config.composition import EXPECTED
+from anatosegnet.config.recorded import require_admitted
+from anatosegnet.console import plain
+from anatosegnet.errors import UserError
+
+
+def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the object of one config group, or of one entry of a group.
+
+    Args:
+        config: The whole config.
+        key: Such as ``model`` or ``callbacks.best``.
+        **arguments: Finished objects that the constructor takes beside its config.
+
+    Raises:
+        UserError: The constructor refused its settings, or a recorded config names what it may
+            not build.
+    """
+    require_admitted(config, key)
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UserError(f"{key} is {plain(node)!r} and says nothing to build (no _target_)")
+    check_arguments(OmegaConf.to_container(node, resolve=True), key)
+    try:
+        if arguments:
+            return hydra.utils.instantiate(node, _partial_=True)(**arguments)
+        return hydra.utils.instantiate(node)
+    except Exception as error:
+        chain: list[BaseException] = [error]
+        while chain[-1].__cause__ is not None:
+            chain.append(chain[-1].__cause__)
+        for link in chain:
+            if isinstance(link, EXPECTED) and not isinstance(link, InstantiationException):
+                raise link from error
+        root = chain[-1]
+        usual = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
+        usual |= type(root).__name__ == "MisconfigurationException"  # Lightning's own
+        text = " ".join(str(root).split()) if usual else one_error(root)
+        raise UserError(f"{key}: {text}") from error
