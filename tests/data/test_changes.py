@@ -15,11 +15,12 @@ from omegaconf import OmegaConf
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.data.changes import Changes
 from anatosegnet.data.leakage import leaked
-from anatosegnet.data.recorded_split import COLUMNS, RecordedSplit
+from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate
 from anatosegnet.evaluation.comparison import notes
 from anatosegnet.files.rows import read_rows, write_rows
+from anatosegnet.files.split_table import COLUMNS
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.starting import open_run
@@ -273,9 +274,9 @@ def test_dropped_copies_are_recorded(original: Path, tmp_path: Path) -> None:
     for part in ("images", "labels"):
         shutil.copy(root / part / "benign_1.png", root / part / "benign_100.png")
     run = train_on(root, tmp_path / "run", data={"duplicates": "drop"})
-    rows = {row["id"]: row for row in RecordedSplit(run.split_path).rows()}
-    assert (rows["benign_100"]["part"], rows["benign_1"]["part"] != "none") == ("none", True)
-    assert rows["benign_100"]["duplicates"] == rows["benign_1"]["duplicates"] == "benign_1"
+    rows = {row.id: row for row in RecordedSplit(run.split_path).rows}
+    assert (rows["benign_100"].part, rows["benign_1"].part != "none") == ("none", True)
+    assert rows["benign_100"].duplicates == rows["benign_1"].duplicates == "benign_1"
     summary = Trained(run, root, [], []).resume()
     assert "changed_data" not in summary
     assert summary["test_conditions"]["split"].count("dropped") == 1
@@ -291,9 +292,9 @@ def test_patients_stay_known(original: Path, tmp_path: Path) -> None:
     for part in ("images", "labels"):
         shutil.copy(root / part / f"{names[0]}.png", root / part / f"{names[5]}.png")
     run = train_on(root, tmp_path / "run")
-    recorded = {row["id"]: row for row in RecordedSplit(run.split_path).rows()}
-    assert {name: row["patient"] for name, row in recorded.items()} == patients
-    united = {name: row["group"] for name, row in recorded.items() if row["duplicates"]}
+    recorded = {row.id: row for row in RecordedSplit(run.split_path).rows}
+    assert {name: row.patient for name, row in recorded.items()} == patients
+    united = {name: row.group for name, row in recorded.items() if row.duplicates}
     assert len(united) == 2 and len(set(united.values())) == 1
     assert leaked(run) == set()
 

@@ -10,11 +10,12 @@ import pytest
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Pair, write_pairs
 from anatosegnet.data.leakage import leaked
-from anatosegnet.data.recorded_split import COLUMNS, write_split
+from anatosegnet.data.recorded_split import write_split
 from anatosegnet.data.simulator import simulate
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, test_cases
+from anatosegnet.files.split_table import COLUMNS
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 from anatosegnet.train import train

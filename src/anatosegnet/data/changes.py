@@ -14,9 +14,10 @@ from anatosegnet.config.keys import Role, flatten, role
 from anatosegnet.console import some
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Digests
-from anatosegnet.data.recorded_split import UNUSED, RecordedSplit
-from anatosegnet.data.split import PARTS, Split
+from anatosegnet.data.recorded_split import RecordedSplit
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
+from anatosegnet.files.split_table import PARTS, UNUSED
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
@@ -126,27 +127,27 @@ def find_changes(
         split: The split there is now, where it should be the same.
     """
     kinds: dict[str, dict[str, str]] = {kind: {} for kind in WORDS}
-    rows = RecordedSplit(run.split_path).rows()
+    rows = RecordedSplit(run.split_path).rows
     parts: dict[str, set[str]] = {}  # of a case
     shown_in: dict[str, set[str]] = {}  # parts in which an image stands
     for row in rows:
-        parts.setdefault(row["id"], set()).add(row["part"])
-        shown_in.setdefault(row["pixels"], set()).add(row["part"])
-    for row in {row["id"]: row for row in rows}.values():
-        name = row["id"]
+        parts.setdefault(row.id, set()).add(row.part)
+        shown_in.setdefault(row.pixels, set()).add(row.part)
+    for row in {row.id: row for row in rows}.values():
+        name = row.id
         if name not in cases:
             kinds["gone"][name] = ""
             continue
-        if row["class"] not in ("", cases[name].label):
+        if row.label not in ("", cases[name].label):
             kinds["classes"][name] = cases[name].label
         if split is not None and (now := parts_of(name, split)) != parts[name]:
             kinds["moved"][name] = "+".join(sorted(now))
         if name not in digests:
             continue
         pixels, mask = digests[name]
-        if row["mask"] not in ("", mask):
+        if row.mask not in ("", mask):
             kinds["masks"][name] = mask
-        if row["pixels"] in ("", pixels):
+        if row.pixels in ("", pixels):
             continue
         kinds["images"][name] = pixels
         before = shown_in.get(pixels, set()) - parts[name]
@@ -154,7 +155,7 @@ def find_changes(
             kinds["trained"][name] = pixels
         if parts[name].intersection(SEEN) and "test" in before:
             kinds["tested"][name] = pixels
-    if any(row["mask"] for row in rows):  # older runs did not record the cases in no part
+    if any(row.mask for row in rows):  # older runs did not record the cases in no part
         kinds["added"] = {name: "" for name in cases if name not in parts}
     return Changes(kinds)
 
@@ -195,7 +196,7 @@ def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataMod
 def changes_in_all(run: Run, data: "SegmentationDataModule", split: Split | None = None) -> Changes:
     """What changed in data that were set up; where a run has no digests, only whether."""
     changes = find_changes(run, data.cases, data.digests, split)
-    if all(row["mask"] for row in RecordedSplit(run.split_path).rows()):
+    if all(row.mask for row in RecordedSplit(run.split_path).rows):
         return changes
     then, now = run.summary.get("data_fingerprint"), data.fingerprint
     return changes if then in (None, now) else changes.joined(Changes({"files": {now: str(then)}}))

@@ -57,14 +57,14 @@ def unchanged_split(run: Run) -> Split:
 
 def about_split(run: Run, split: Split) -> str:
     """What is said of a run's own split beside a score."""
-    summary, rows = run.summary, RecordedSplit(run.split_path).rows()
+    summary, rows = run.summary, RecordedSplit(run.split_path).rows
     known = f"fingerprint {split.fingerprint}; {summary.get('leakage', 'leakage unknown')}"
     if "split_fingerprint" not in summary:
         known = "the run recorded no fingerprint, so whether it was changed is unknown"
     unknown = [
         words
         for column, words in (("pixels", "images"), ("mask", "masks"))
-        if not all(row[column] for row in rows)
+        if not all(getattr(row, column) for row in rows)
     ]
     if unknown:
         known += f"; whether the {' and '.join(unknown)} are those of training is unknown"
@@ -74,10 +74,10 @@ def about_split(run: Run, split: Split) -> str:
 
 def recorded_groups(run: Run, data: "SegmentationDataModule") -> None:
     """Give the cases of the run's own data the groups under which they were split."""
-    for row in RecordedSplit(run.split_path).rows():
-        if row["group"] and (case := data.cases.get(row["id"])):
+    for row in RecordedSplit(run.split_path).rows:
+        if row.group and (case := data.cases.get(row.id)):
             data.cases[case.name] = replace(
-                case, group=row["group"], patient=case.patient or case.group
+                case, group=row.group, patient=case.patient or case.group
             )
 
 
@@ -91,20 +91,20 @@ def leaked(run: Run) -> frozenset[str]:
 
 def recorded_leakage(run: Run) -> Leakage:
     """What crosses the parts of a run's split, from ``split.csv`` and ``duplicates.csv``."""
-    rows = RecordedSplit(run.split_path).rows()
+    rows = RecordedSplit(run.split_path).rows
     pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []
     # copies of one image are copies of each other, even if it is in no part itself
     cases = {name: Case(name) for pair in pairs for name in (pair.id_a, pair.id_b)}
-    cases |= {row["id"]: Case(row["id"], group=row["group"]) for row in rows}
+    cases |= {row.id: Case(row.id, group=row.group) for row in rows}
     related = with_groups(cases.values(), duplicate_groups(pairs))
     return leakage(RecordedSplit(run.split_path).read(), related)
 
 
 def trained_pixels(run: Run) -> set[str]:
     """Digests of the images that a run trained on or chose its epoch with, as far as recorded."""
-    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] in SEEN]
+    rows = [row for row in RecordedSplit(run.split_path).rows if row.part in SEEN]
     later = Changes.recorded(run).of("images")  # it went on with others
-    return {row["pixels"] for row in rows} | {later.get(row["id"], "") for row in rows} - {""}
+    return {row.pixels for row in rows} | {later.get(row.id, "") for row in rows} - {""}
 
 
 def seen_in_training(
@@ -127,13 +127,13 @@ def seen_in_training(
     Returns:
         One line to stand beside the scores.
     """
-    rows = [row for row in RecordedSplit(run.split_path).rows() if row["part"] in SEEN]
+    rows = [row for row in RecordedSplit(run.split_path).rows if row.part in SEEN]
     known = trained_pixels(run)
     looks = look(data, names)
     seen = {name for name, (digest, _) in looks.items() if digest in known}
     unread = ""
     if not (own.simulated or data.simulated):
-        mine = {row["id"] for row in rows}
+        mine = {row.id for row in rows}
         try:
             trained = look(own, mine & set(own.prepare_cases()))
         except UserError:  # the run's data lie elsewhere, or are gone

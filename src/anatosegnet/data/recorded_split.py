@@ -1,30 +1,16 @@
-"""``split.csv``: the split that a run trained with, and what its cases were; written and read here.
-
-One row per case and part, so a case that validates and tests has two:
-
-========== =====================================================================
-id, class  the case
-part       train, val or test; `UNUSED` where it was in the data but in no part
-group      of patient and near-duplicates united, as it was split
-patient    the dataset's own patient, if it tells
-duplicates group of near-duplicates, if there are any
-pixels     `pixel_digest` of the image
-mask       the same of the merged mask at its original size
-========== =====================================================================
-"""
+"""The split that a run trained with: recorded in its ``split.csv``, and read from there."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from anatosegnet.console import some
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Digests
-from anatosegnet.data.split import PARTS, Split
-from anatosegnet.errors import UserError, reason
-from anatosegnet.files.rows import read_rows, write_rows
-
-COLUMNS = ("id", "class", "part", "group", "patient", "duplicates", "pixels", "mask")
-UNUSED = "none"
+from anatosegnet.data.split import Split
+from anatosegnet.errors import UserError
+from anatosegnet.files import split_table
+from anatosegnet.files.split_table import PARTS, UNUSED, SplitRow, read_split
 
 
 def write_split(
@@ -52,13 +38,14 @@ def write_split(
         for name in names:
             case, (pixels, mask) = known[name], (digests or {}).get(name, ("", ""))
             twin = (twins or {}).get(name, "")
-            rows.append([name, case.label, part, case.group, case.patient, twin, pixels, mask])
-    with path.open("w", newline="", encoding="utf-8") as file:
-        write_rows(file, COLUMNS, rows)
+            rows.append(
+                SplitRow(name, case.label, part, case.group, case.patient, twin, pixels, mask)
+            )
+    split_table.write_split(path, rows)
 
 
 class RecordedSplit:
-    """The split that a run wrote into its ``split.csv``.
+    """The split that a run wrote into its ``split.csv``, which is read once.
 
     Args:
         path: The file.
@@ -88,25 +75,12 @@ class RecordedSplit:
 
     def read(self) -> Split:
         """The split as recorded, whatever cases there are."""
-        parts: dict[str, list[str]] = {part: [] for part in (*PARTS, UNUSED)}
-        for row in self.rows():
-            parts[row["part"]].append(row["id"])
-        train, val, test = (tuple(parts[part]) for part in PARTS)
+        train, val, test = (
+            tuple(row.id for row in self.rows if row.part == part) for part in PARTS
+        )
         return Split(train, val, test, self.description)
 
-    def rows(self) -> list[dict[str, str]]:
-        """All `COLUMNS` of each row; those that an older run did not write are empty.
-
-        Raises:
-            UserError: It cannot be read, or is no split.
-        """
-        try:
-            _, rows = read_rows(self.path)
-            for row in rows:
-                if not row.get("id") or row.get("part") not in (*PARTS, UNUSED):
-                    raise ValueError(f"a row has id {row.get('id')!r}, part {row.get('part')!r}")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.path} cannot be read as a split ({reason(error)}); put the file back"
-            ) from error
-        return [{column: row.get(column, "") for column in COLUMNS} for row in rows]
+    @cached_property
+    def rows(self) -> list[SplitRow]:
+        """All rows; raises UserError as `read_split`."""
+        return read_split(self.path)

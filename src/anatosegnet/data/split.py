@@ -14,8 +14,7 @@ from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.data.stratify import grouped_parts, shuffled
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_text
-
-PARTS = ("train", "val", "test")
+from anatosegnet.files.split_table import PARTS
 
 
 @dataclass(frozen=True)

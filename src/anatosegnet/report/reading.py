@@ -3,17 +3,17 @@
 import base64
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from anatosegnet.console import some
-from anatosegnet.data.recorded_split import RecordedSplit
-from anatosegnet.data.split import PARTS
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
 from anatosegnet.files.rows import read_rows
+from anatosegnet.files.split_table import PARTS, read_split
 from anatosegnet.run import Run
 
 PICTURES = ("image", "truth", "prediction", "error")
@@ -145,8 +145,8 @@ def split_counts(run: Run) -> dict[str, int]:
     """Number of cases by part, from ``split.csv``; empty where there is none."""
     if not run.split_path.is_file():
         return {}
-    split = RecordedSplit(run.split_path).read()
-    return {part: len(getattr(split, part)) for part in PARTS if getattr(split, part)}
+    counts = Counter(row.part for row in read_split(run.split_path))
+    return {part: counts[part] for part in PARTS if counts[part]}
 
 
 def label(name: str) -> str:

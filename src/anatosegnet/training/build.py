@@ -11,8 +11,9 @@ from anatosegnet.config.monitors import settle_monitors
 from anatosegnet.config.objects import instantiate
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.leakage import recorded_split
-from anatosegnet.data.split import PARTS, Split
+from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
+from anatosegnet.files.split_table import PARTS
 from anatosegnet.run import Run
 from anatosegnet.training import tracking
 from anatosegnet.training.callbacks import GoOn
