@@ -255,8 +255,9 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
     """
     from lightning.pytorch.callbacks import ModelCheckpoint
 
+    from anatosegnet.network import best_weights
     from anatosegnet.training.callbacks import History
-    from anatosegnet.training.checkpoints import best_weights, take_last_as_best
+    from anatosegnet.training.checkpoints import take_last_as_best
 
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -14,10 +14,11 @@ import torch
 
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.inference import Predictor, find_device
+from anatosegnet.files.checkpoint import UnusableCheckpoint, read_checkpoint
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module
-from anatosegnet.training.checkpoints import UnusableCheckpoint, read_checkpoint, usable_checkpoint
+from anatosegnet.training.checkpoints import usable_checkpoint
 from anatosegnet.training.module import SegmentationModule
 from anatosegnet.training.transfer import load_weights
 from tests.running import compose_tiny

@@ -30,10 +30,11 @@ import anatosegnet.training.checkpoints
 import anatosegnet.training.module
 from anatosegnet.data import recorded_split
 from anatosegnet.errors import UserError
+from anatosegnet.files.checkpoint import read_checkpoint
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module
-from anatosegnet.training.checkpoints import read_checkpoint, usable_checkpoint
+from anatosegnet.training.checkpoints import usable_checkpoint
 from tests.running import compose_tiny, wait_for
 
 pytestmark = pytest.mark.slow

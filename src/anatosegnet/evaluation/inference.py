@@ -9,11 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from anatosegnet.console import plain
-from anatosegnet.data.transforms import Normalization, image_to_tensor, resize_image
+from anatosegnet.data.transforms import (
+    Normalization,
+    image_to_tensor,
+    resize_image,
+    two_sizes,
+)
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.overlap import lesion_probability
+from anatosegnet.network import require_logits, trained_network
 from anatosegnet.run import Run
-from anatosegnet.training.contract import require_logits
 
 NO_NUMBER = (
     "the network's output is not a number: its training diverged, or its precision is too low"
@@ -57,22 +62,10 @@ class Predictor:
             UserError: The checkpoint is missing, damaged, or not of this run's network; or there
                 is no such device.
         """
-        from anatosegnet.data.transforms import two_sizes
-        from anatosegnet.training.build import build_network
-        from anatosegnet.training.checkpoints import best_weights, require_fit
-
         device = find_device(device)
         config = run.config
-        network = build_network(config, pretrained=False)
-        weights = {
-            name.removeprefix("model."): tensor
-            for name, tensor in best_weights(run)["state_dict"].items()
-            if name.startswith("model.")  # a loss may have some too
-        }
-        require_fit(weights, network, run.best_path)
-        network.load_state_dict(weights)
         return cls(
-            network,
+            trained_network(run),
             two_sizes(config.data.image_size),
             config.data.in_channels,
             config.data.normalization,
@@ -104,20 +97,6 @@ class Predictor:
             logits = self.model(batch)
         require_logits(logits, batch, type(self.model).__name__)
         return lesion_probability(logits).cpu().numpy()
-
-    def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Lesion masks at the images' own sizes, each (H, W) bool.
-
-        Raises:
-            UserError: The network's output is not a number.
-        """
-        probabilities = self.probabilities(images)
-        if not np.isfinite(probabilities).all():
-            raise UserError(NO_NUMBER)
-        return [
-            mask_at(probability, (image.shape[0], image.shape[1]))
-            for probability, image in zip(probabilities, images, strict=True)
-        ]
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = AUTOCAST.get(self.precision)

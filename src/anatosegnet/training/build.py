@@ -5,7 +5,6 @@ import os
 import lightning
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch import nn
 
 from anatosegnet.config.monitors import settle_monitors
 from anatosegnet.config.objects import instantiate
@@ -14,6 +13,7 @@ from anatosegnet.data.leakage import recorded_split
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.files.split_table import PARTS
+from anatosegnet.network import build_network
 from anatosegnet.run import Run
 from anatosegnet.training import tracking
 from anatosegnet.training.callbacks import GoOn
@@ -38,27 +38,6 @@ def build_data(config: DictConfig, recorded: Run | None = None) -> SegmentationD
     split = recorded_split(recorded, PARTS) if recorded else instantiate(config, "split")
     augmentation = instantiate(config, "augmentation") if config.augmentation else None
     return instantiate(config, "data", split=split, augmentation=augmentation)
-
-
-def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Module:
-    """The network alone.
-
-    Args:
-        config: The composed config.
-        pretrained: Overrides ``model.pretrained``: False where weights are loaded anyway.
-
-    Raises:
-        UserError: It is no network, or one without memory for its weights.
-    """
-    if pretrained is not None and "pretrained" in config.model:
-        config = config.copy()
-        config.model.pretrained, config.model.encoder_weights = pretrained, None
-    network = instantiate(config, "model")
-    if not isinstance(network, nn.Module):
-        raise UserError(f"model: {config.model.get('_target_')} gives no network")
-    if any(parameter.is_meta for parameter in network.parameters()):
-        raise UserError("model: its weights are on the device meta, where there are none")
-    return network
 
 
 def build_module(config: DictConfig, pretrained: bool | None = None) -> SegmentationModule:

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from anatosegnet.data.transforms import two_sizes
 from anatosegnet.errors import UserError, reason
-from anatosegnet.training.checkpoints import shape
+from anatosegnet.network import kind, require_logits
 from anatosegnet.training.module import SegmentationModule
 from anatosegnet.training.outcome import is_out_of_memory, out_of_memory
-
-CLASSES = 2  # background, lesion
 
 
 def require_contract(
@@ -72,23 +70,3 @@ def attempt(config: DictConfig, key: str, function: Any, *arguments: Tensor) -> 
         raise UserError(
             f"{key}: {name} fails on {kind(arguments[0])} ({type(error).__name__}: {reason(error)})"
         ) from error
-
-
-def require_logits(output: Any, images: Tensor, name: str) -> None:
-    """UserError unless a network's output is logits (B, 2, H, W) for images (B, C, H, W)."""
-    wanted = (len(images), CLASSES, *images.shape[2:])
-    if isinstance(output, Tensor) and output.is_floating_point() and output.shape == wanted:
-        return
-    raise UserError(
-        f"model: {name} gives {kind(output)} for images {kind(images)}; wanted are logits "
-        f"{'×'.join(map(str, wanted))} in floating point: background and lesion at the images' size"
-    )
-
-
-def kind(value: Any) -> str:
-    """What a network gave, in a few words."""
-    if isinstance(value, Tensor):
-        return f"{shape(value)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"

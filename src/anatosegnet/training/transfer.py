@@ -10,8 +10,8 @@ from anatosegnet.console import some
 from anatosegnet.data.checksum import sha256
 from anatosegnet.data.leakage import trained_pixels
 from anatosegnet.errors import UserError
+from anatosegnet.network import best_weights, infinite, shape
 from anatosegnet.run import Run
-from anatosegnet.training.checkpoints import best_weights, infinite, shape
 
 if TYPE_CHECKING:
     from anatosegnet.data.datamodule import SegmentationDataModule
