@@ -16,8 +16,8 @@ from anatosegnet.cli import verb
 from anatosegnet.config.places import user_path
 from anatosegnet.console import output_was_lost, say, say_table
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.opening import read_json, read_yaml
-from anatosegnet.files.rows import read_rows
 from anatosegnet.process import is_alive
 from anatosegnet.run import Run
 
@@ -105,8 +105,10 @@ def read_line(run: Run, name: str) -> Line:
     trainer = config.get("trainer")
     if not isinstance(trainer, dict) or "state" not in summary:
         raise ValueError("this is no run of ours")
-    with named(run.metrics_path):
-        done, best_epoch, val_iou = progress(run.metrics_path)
+    epochs = read_epochs(run.metrics_path)
+    ious = {epoch: scores["val/iou"] for epoch, scores in epochs.items() if "val/iou" in scores}
+    best = max(ious, key=ious.__getitem__, default=None)
+    best_epoch, val_iou = (None, None) if best is None else (best + 1, ious[best])
     if number(summary.get("val/iou")) is not None:
         val_iou, best_epoch = number(summary["val/iou"]), whole(summary.get("best_epoch"))
     state = str(summary["state"])
@@ -120,7 +122,7 @@ def read_line(run: Run, name: str) -> Line:
     return Line(
         name=name,
         state=state,
-        done=done,
+        done=max(epochs, default=-1) + 1,
         planned=whole(trainer.get("max_epochs")),
         val_iou=val_iou,
         best_epoch=best_epoch,
@@ -137,24 +139,6 @@ def named(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read ({reason(error)})") from error
-
-
-def progress(metrics: Path) -> tuple[int, int | None, float | None]:
-    """Epochs done, the best one (from 1) and its ``val/iou``, from a ``metrics.csv``."""
-    done, best_epoch, best = 0, None, None
-    try:
-        rows = read_rows(metrics)[1]
-    except FileNotFoundError:
-        rows = []
-    for row in rows:
-        epoch = whole(row.get("epoch"))
-        if epoch is None:
-            continue
-        done = max(done, epoch + 1)
-        score = number(row.get("val/iou"))
-        if score is not None and (best is None or score > best):
-            best_epoch, best = epoch + 1, score
-    return done, best_epoch, best
 
 
 def number(value: Any) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 from anatosegnet.console import some
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
+from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.rows import read_rows
 from anatosegnet.files.split_table import PARTS, read_split
 from anatosegnet.run import Run
@@ -125,20 +126,12 @@ def learning_curves(run: Run, least: int = 2) -> dict[str, list[tuple[float, flo
         run: The run whose ``metrics.csv`` is read.
         least: Points that a curve must have.
     """
-    if not run.metrics_path.is_file():
-        return {}
-    curves: dict[str, dict[float, float]] = {}
-    for row in read_csv(run.metrics_path):
-        epoch = number(row.get("epoch") or "")
-        for name, text in row.items():
-            value = number(text or "")
-            if epoch is not None and value is not None and math.isfinite(value):
-                curves.setdefault(name, {})[epoch + 1] = value
-    return {
-        name: sorted(points.items())
-        for name, points in curves.items()
-        if name.startswith(("train/", "val/")) and len(points) >= least
-    }
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for epoch, scores in sorted(read_epochs(run.metrics_path).items()):
+        for name, value in scores.items():
+            if name.startswith(("train/", "val/")):
+                curves.setdefault(name, []).append((float(epoch + 1), value))
+    return {name: points for name, points in curves.items() if len(points) >= least}
 
 
 def split_counts(run: Run) -> dict[str, int]:

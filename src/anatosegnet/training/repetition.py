@@ -1,10 +1,9 @@
 """A run that repeats another one: whether it came to the same numbers."""
 
-import csv
-
 from omegaconf import DictConfig
 
 from anatosegnet.config.keys import Role, chosen
+from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.run import PACKAGES, Run
 
 DECIDES = (Role.DECISIVE, Role.LENGTH, Role.REPETITION)
@@ -20,23 +19,17 @@ def agreement(config: DictConfig, run: Run, source: Run) -> str | None:
     """Whether a repetition came to the same epochs; None where something else was asked for."""
     if chosen(config, *DECIDES) != chosen(source.config, *DECIDES):
         return None
-    rows, before = (read_rows(each) for each in (run, source))
-    for epoch, (row, other) in enumerate(zip(rows, before, strict=False), start=1):
-        if row != other:
-            column = next(name for name in row if row[name] != other.get(name))
+    ours, before = (read_epochs(each.metrics_path) for each in (run, source))
+    for epoch, (now, then) in enumerate(zip(ours.values(), before.values(), strict=False), start=1):
+        if now != then:
+            name = next(name for name in {**now, **then} if now.get(name) != then.get(name))
             return (
-                f"differs from {source.directory} from epoch {epoch} on ({column} {row[column]} "
-                f"instead of {other.get(column)}){other_versions(run, source)}"
+                f"differs from {source.directory} from epoch {epoch} on ({name} {now.get(name)} "
+                f"instead of {then.get(name)}){other_versions(run, source)}"
             )
-    if len(rows) != len(before):
-        return f"{len(rows)} epochs instead of {len(before)} of {source.directory}, those equal"
+    if len(ours) != len(before):
+        return f"{len(ours)} epochs instead of {len(before)} of {source.directory}, those equal"
     return f"every epoch has the numbers of {source.directory}"
-
-
-def read_rows(run: Run) -> list[dict[str, str]]:
-    """The rows of ``metrics.csv``."""
-    with run.metrics_path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def other_versions(run: Run, source: Run) -> str:

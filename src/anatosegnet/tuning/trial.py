@@ -1,7 +1,6 @@
 """One training of a study, in a process of its own: started, followed, stopped."""
 
 import ctypes
-import math
 import os
 import re
 import signal
@@ -13,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from anatosegnet.errors import UserError
+from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.opening import read_bytes
-from anatosegnet.files.rows import read_rows
 
 ERROR = re.compile(r"error: |[\w.]*(Error|Exception|Interrupt)\b")
 PATIENCE = 120  # seconds that a training has to save and leave after SIGTERM
@@ -28,18 +28,10 @@ class TrialFailed(Exception):
 def val_iou(metrics: Path) -> dict[int, float]:
     """``val/iou`` of each epoch (from 0) in a ``metrics.csv``; empty before the first."""
     try:
-        rows = read_rows(metrics)[1]
-    except (OSError, ValueError):
+        epochs = read_epochs(metrics)
+    except UserError:
         return {}
-    scores = {}
-    for row in rows:
-        try:
-            epoch, score = int(row["epoch"]), float(row["val/iou"])
-        except (KeyError, TypeError, ValueError):  # a row without validation
-            continue
-        if math.isfinite(score):
-            scores[epoch] = score
-    return scores
+    return {epoch: row["val/iou"] for epoch, row in epochs.items() if "val/iou" in row}
 
 
 class Training:
