@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from omegaconf import OmegaConf
 
 from anatosegnet.compare import compare
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
-from anatosegnet.evaluation.settings import labels
 from anatosegnet.run import Run, write_json
 from tests.running import compose
 
@@ -185,52 +183,6 @@ def test_refusals_are_one_line(tmp_path: Path, written: dict) -> None:
     assert run_compare(f"runs=[{run}]", f"out={tmp_path / 'one'}")["runs"].tolist() == [1]
     with pytest.raises(UserError, match="overwrite=true"):
         run_compare(f"runs=[{run}]", f"out={tmp_path / 'one'}")
-
-
-def settings_of(*overrides: tuple[str, ...]) -> list[dict]:
-    """Settings of configs composed with overrides."""
-    from anatosegnet.evaluation.settings import setting_of
-
-    return [setting_of(OmegaConf.create(OmegaConf.to_container(compose(*o), resolve=True)))
-            for o in overrides]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_labels_are_what_differs() -> None:
-    """Breaks if a row of the ablation cannot be told from another by its label."""
-    sweep = ["{bias:rows}", "{bias:none}", "{differential:none}",
-             "{bias:none,differential:none}", "{levels:[]}"]  # fmt: skip
-    found = labels(settings_of(*((f"model.attention={value}",) for value in sweep)))
-    assert found == [
-        "levels=[4, 5], bias=rows, differential=spatial",
-        "bias=none",
-        "differential=none",
-        "bias=none, differential=none",
-        "levels=[]",
-    ]
-    assert labels(settings_of(("loss=dice_ce",), ("loss=cross_entropy",))) == [
-        "loss=DiceCELoss", "loss=CrossEntropyLoss",
-    ] or len(set(labels(settings_of(("loss=dice_ce",), ("loss=cross_entropy",))))) == 2  # fmt: skip
-    rates = labels(settings_of(("optimizer.lr=0.1",), ("optimizer.lr=0.01", "data.num_workers=7")))
-    assert rates == ["lr=0.1", "lr=0.01"]
-
-
-@pytest.mark.slow
-def test_circumstances_do_not_make_a_setting() -> None:
-    """Breaks if where or on what a run ran makes it another setting."""
-    one, other = settings_of(
-        ("seed=1", "run_dir=a", "data.num_workers=0"),
-        (
-            "seed=2",
-            "run_dir=b",
-            "data.num_workers=4",
-            "trainer.accelerator=cpu",
-            "compile=true",
-            "paths.data_dir=/x",
-        ),
-    )
-    assert one == other
-    assert one != settings_of(("data.image_size=128",))[0]
 
 
 @pytest.mark.slow

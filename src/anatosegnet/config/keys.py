@@ -4,7 +4,7 @@ Everything else asks here whether two runs are one experiment, whether a setting
 a run goes on, and which settings are paths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -187,3 +187,19 @@ def chosen(config: DictConfig, *roles: Role) -> dict[str, Any]:
 def is_path(key: str) -> bool:
     """Whether a setting is a path that a user gives."""
     return any(fnmatchcase(key, pattern) for pattern in PATHS)
+
+
+def shorten(keys: Sequence[str]) -> dict[str, str]:
+    """The fewest last words of each dotted key that tell it from the others."""
+    short = {}
+    for key in keys:
+        words = [word for word in key.split(".") if word != "_target_"]
+        for count in range(1, len(words) + 1):
+            end = ".".join(words[-count:])
+            alike = [
+                other for other in keys if f".{other.removesuffix('._target_')}".endswith(f".{end}")
+            ]
+            if len(alike) == 1:
+                break
+        short[key] = end
+    return short

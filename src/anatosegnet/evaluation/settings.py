@@ -6,9 +6,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import Role, chosen
+from anatosegnet.config.keys import Role, chosen, shorten
 
 LONGEST = 40  # characters of a value in a label
+NETWORK = "model._target_"
+OURS = (
+    "anatosegnet.",
+    "torch.",
+    "monai.",
+    "albumentations.",
+    "lightning.",
+)  # classes known by name
 
 
 def setting_of(config: DictConfig) -> dict[str, Any]:
@@ -26,54 +34,62 @@ def group_settings(configs: Sequence[DictConfig]) -> list[list[int]]:
 
 
 def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A short name for each setting: what sets it apart from most others.
+    """A short name for each setting: its network, where those differ, and what sets it apart.
 
-    One that is like most others in everything is named by all its values of the keys in which
-    the settings differ. Keys are shortened to their last words as long as they stay distinct.
+    What an object is given is compared among the settings that have an object of its class. The
+    most common value goes without saying; a setting of nothing but those says all of them. Keys
+    are shortened to their last words as long as they stay distinct.
     """
+    settings = [spelled_out(setting) for setting in settings]
     keys = [key for key in dict.fromkeys(key for setting in settings for key in setting)
             if len({repr(setting.get(key)) for setting in settings}) > 1]  # fmt: skip
-    # another class brings other settings along: its name says it all
-    classes = {key.removesuffix("_target_") for key in keys if key.endswith("._target_")}
-    keys = [
-        key
-        for key in keys
-        if key.endswith("._target_") or not any(key.startswith(group) for group in classes)
-    ]
-    if not keys:
-        return [in_words(setting.get("model._target_", "setting")) for setting in settings]
-    short = shorten(keys)
-    usual = {
-        key: Counter(repr(setting.get(key)) for setting in settings).most_common(1)[0][0]
-        for key in keys
-    }
+    short = shorten([key for key in keys if key != NETWORK])
     names = []
     for setting in settings:
-        parts = [
-            f"{short[key]}={in_words(setting.get(key))}"
-            for key in keys
-            if repr(setting.get(key)) != usual[key]
-        ]
-        everything = [f"{short[key]}={in_words(setting.get(key))}" for key in keys]
-        names.append(", ".join(parts or everything))
+        network = [in_words(setting.get(NETWORK))] if NETWORK in keys else []
+        apart, everything = [], []
+        for key in short:
+            holders = [other for other in keys if key.startswith(inside(other)) and other != key]
+            values = [
+                repr(other.get(key))
+                for other in settings
+                if all(other.get(holder) == setting.get(holder) for holder in holders)
+            ]
+            (usual, times), *others = Counter(values).most_common()
+            if others:
+                everything.append(f"{short[key]}={in_words(setting.get(key))}")
+                if repr(setting.get(key)) != usual or others[0][1] == times:
+                    apart.append(everything[-1])
+        parts = network + (apart or everything)
+        names.append(", ".join(parts) or in_words(setting.get(NETWORK, "setting")))
     repeated = {name for name, count in Counter(names).items() if count > 1}
     return [f"{name} ({i})" if name in repeated else name for i, name in enumerate(names)]
 
 
-def shorten(keys: Sequence[str]) -> dict[str, str]:
-    """The fewest last words of each dotted key that tell it from the others."""
-    short = {}
-    for key in keys:
-        words = [word for word in key.split(".") if word != "_target_"]
-        for count in range(1, len(words) + 1):
-            end = ".".join(words[-count:])
-            alike = [
-                other for other in keys if f".{other.removesuffix('._target_')}".endswith(f".{end}")
-            ]
-            if len(alike) == 1:
-                break
-        short[key] = end
-    return short
+def inside(key: str) -> str:
+    """How the keys of what an object is given begin, from the key of its class."""
+    return key.removesuffix("_target_").removesuffix(".") + "."
+
+
+def spelled_out(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting with what the objects of a list are given as keys, and data by their name.
+
+    ``augmentation.transforms`` becomes the list of their classes, and what one of them is given
+    ``augmentation.transforms.Gain p``.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in setting.items():
+        flat[key] = value
+        if isinstance(value, list) and all(isinstance(v, dict) and "_target_" in v for v in value):
+            flat[key] = names = [in_words(item["_target_"]) for item in value]
+            for index, (name, item) in enumerate(zip(names, value, strict=True)):
+                again = names[:index].count(name)
+                place = f"{key}.{name}{again + 1 if again else ''}"
+                flat |= spelled_out({f"{place} {word}": given for word, given in item.items()
+                                     if word != "_target_"})  # fmt: skip
+    if "data.name" in flat:
+        flat["data._target_"] = flat.pop("data.name")
+    return flat
 
 
 def in_words(value: Any) -> str:
@@ -81,7 +97,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, list):
         words = "[" + ", ".join(in_words(item) for item in value) + "]"
         return words if len(words) <= LONGEST else words[: LONGEST - 2] + "…]"
-    if isinstance(value, str) and value.startswith(("anatosegnet.", "torch.", "monai.")):
+    if isinstance(value, str) and value.startswith(OURS):
         return value.rsplit(".", 1)[-1]
     if value is None or isinstance(value, bool):
         return "none" if value is None else str(value).lower()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.config.keys import shorten
 from anatosegnet.config.overrides import is_group, key_of, parse
 from anatosegnet.console import say, say_table, without_password
 from anatosegnet.errors import UserError
@@ -99,8 +100,6 @@ def print_table(
     trials: Sequence["optuna.trial.FrozenTrial"], keys: Sequence[str], name: str
 ) -> None:
     """The best trials, best first."""
-    from anatosegnet.evaluation.settings import shorten
-
     short = shorten(keys)
     rows = [
         (
