@@ -24,5 +24,8 @@ for verb in train evaluate compare predict prepare tune runs; do
 done
 grep -q '_target_: anatosegnet.models.AnatoSegNet' "$work/train.yaml"
 "$python" -m anatosegnet.train --cfg job data=busi experiment=released sweep=seeds >/dev/null
+"$work/site/bin/anatosegnet" train --cfg job | cmp - "$work/train.yaml"
+test "$("$work/site/bin/anatosegnet")" = "$("$python" -m anatosegnet)"
+test ! -e "$work/site/anatosegnet/configs/local" || { echo "a user's own configs"; exit 1; }
 test -z "$(ls)" || { echo "left behind: $(ls)"; exit 1; }
 echo "wheel ok: $(basename "$work"/dist/*.whl)"

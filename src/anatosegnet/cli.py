@@ -16,9 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config import overrides
 from anatosegnet.config.checks import check_top_level, expand_home, one_error
-from anatosegnet.config.composition import EXPECTED, config_directory, one_line, top_level, yaml_of
+from anatosegnet.config.composition import (
+    EXPECTED,
+    choices_of,
+    config_directory,
+    one_line,
+    require_visible,
+    top_level,
+    yaml_of,
+)
 from anatosegnet.console import say, settle_streams
 from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
+from anatosegnet.help import help_of
+
+OmegaConf.register_new_resolver("help_of", help_of, replace=True)  # the template of --help
 
 # programs whose overrides are partly about a recorded run, and not about what Hydra composes
 ABOUT_A_RUN = {
@@ -56,6 +67,9 @@ def verb(
             with errors_in_one_line(config_name):
                 try:
                     with nullcontext() if shows_tracebacks else unexpected():
+                        for source in HydraConfig.get().runtime.config_sources:
+                            if source.provider not in ("hydra", "main", "schema"):
+                                require_visible(Path(source.path))
                         settle(config, config_name)
                         task(config)
                 except UserError as error:
@@ -150,10 +164,8 @@ def check_choices(given: Sequence[Override], config_name: str) -> None:
         if not (names and all(isinstance(name, str) for name in names)) and not (
             value is None and key in optional
         ):
-            known = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
-            raise UserError(
-                f"{override.input_line}: {key} is chosen by name; available: {', '.join(known)}"
-            )
+            known = ", ".join(choices_of(key.replace(".", "/")))
+            raise UserError(f"{override.input_line}: {key} is chosen by name; available: {known}")
 
 
 def elsewhere(job: Any) -> bool:

@@ -1,4 +1,4 @@
-"""``python -m anatosegnet.train``: train, then test the best epoch."""
+"""``python -m anatosegnet.train model=… data=…``: train, then test the best epoch."""
 
 import logging
 import shlex

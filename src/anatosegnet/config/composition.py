@@ -1,5 +1,6 @@
 """Where the configs are, what a program composes of them, and Hydra's words in one line."""
 
+import argparse
 import difflib
 import re
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -26,6 +30,45 @@ def config_directory() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parents[1] / "configs"
+
+
+def local_directory() -> Path:
+    """A checkout's folder of the user's own configs; git ignores it."""
+    return config_directory() / "local"
+
+
+class LocalConfigs(SearchPathPlugin):
+    """Lets Hydra search `local_directory` after this package's own configs."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra whenever a search path is made, those of other programs too."""
+        ours = f"file://{config_directory()}"
+        places = [str(entry.path) for entry in search_path.get_path()]
+        if local_directory().is_dir() and {ours, str(config_directory())} & set(places):
+            search_path.append("local", f"file://{local_directory()}")
+
+
+Plugins.instance().register(LocalConfigs)
+
+
+def own_directories() -> list[Path]:
+    """Where this program looks for a user's own configs."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    given = parser.parse_known_args(sys.argv[1:])[0].config_dir
+    folders = [local_directory(), *([Path(given).absolute()] if given else [])]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def require_visible(folder: Path) -> None:
+    """UserError if a file of a user's own configs has the name of one that is found before it."""
+    for ours in config_directory().rglob("*.yaml"):
+        name = ours.relative_to(config_directory())
+        if (folder / name).is_file():
+            raise UserError(
+                f"{folder / name} would not be read: AnatoSegNet has a {name} of its own, which "
+                "comes first; give yours another name"
+            )
 
 
 def top_level(config_name: str) -> dict[str, Any]:
@@ -56,8 +99,7 @@ def one_line(error: Exception, config_name: str = "train") -> str:
     options = r"(?: Available options in '[^']+': (.+) Config)?"  # not said of lists of choices
     unknown = re.search(rf"Could not (?:find|load) '([^']+/[^']+)'{options}", text)
     if unknown:
-        files = (config_directory() / unknown[1]).parent.glob("*.yaml")
-        names = unknown[2].split() if unknown[2] else sorted(path.stem for path in files)
+        names = unknown[2].split() if unknown[2] else choices_of(unknown[1].rpartition("/")[0])
         available = ", ".join(name for name in names if not name.startswith("_"))
         return f"there is no {unknown[1]}" + (f"; available: {available}" if available else "")
     misspelt = re.search(r"Could not override '([^']+)'", text)
@@ -68,15 +110,24 @@ def one_line(error: Exception, config_name: str = "train") -> str:
     return text
 
 
+def choices_of(group: str) -> list[str]:
+    """The names to choose from in a group, a user's own among them."""
+    folders = (config_directory(), *own_directories())
+    return sorted(path.stem for folder in folders for path in (folder / group).glob("[!_]*.yaml"))
+
+
 def _known_keys(config_name: str) -> list[str]:
     """Dotted keys and groups of the program at hand, composed without overrides."""
     from hydra.core.global_hydra import GlobalHydra
 
-    groups = [path.name for path in config_directory().iterdir() if path.is_dir()]
+    own = own_directories()
+    folders = [path for place in (config_directory(), *own) for path in place.iterdir()]
+    groups = [path.name for path in folders if path.is_dir()]
     try:
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             choices = [a for a in sys.argv[1:] if re.match(r"\w+=", a)]
+            choices += [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in own)}]"]
             composed = hydra.compose(config_name, choices)
     except Exception:  # the hint is a courtesy; the error itself is already known
         return groups
