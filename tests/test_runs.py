@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from anatosegnet.errors import UserError
-from anatosegnet.process import this_process
-from anatosegnet.runs import list_runs
+from anatosegnet.run import Run
+from anatosegnet.run_list import list_runs
+from tests.running import wait_for
 
 
 def write_run(directory: Path, epochs: int = 3, **summary: object) -> Path:
@@ -48,11 +50,14 @@ def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     now = time.time()
     write_run(tmp_path / "a/done", 4, state="finished", began=now - 900, minutes=12.5,
               **{"val/iou": 0.6, "best_epoch": 2, "test/iou": 0.55})  # fmt: skip
-    write_run(tmp_path / "a/live", state="running", began=now - 120, **this_process())
-    write_run(tmp_path / "b/dead", state="running", **{**this_process(), "pid": 2**22 + 1})
-    write_run(tmp_path / "b/away", state="running", began=now - 50, host="elsewhere", pid=1)
-    write_run(tmp_path / "b/new", 0, state="running", began=now, **this_process())
-    lines = {line.name: line for line in list_runs(tmp_path)}
+    here = socket.gethostname()
+    live = write_run(tmp_path / "a/live", state="running", began=now - 120, host=here)
+    write_run(tmp_path / "b/dead", state="running", host=here)
+    (tmp_path / "b/dead/.lock").touch()
+    write_run(tmp_path / "b/away", state="running", began=now - 50, host="elsewhere")
+    new = write_run(tmp_path / "b/new", 0, state="running", began=now, host=here)
+    with Run(live).locked(), Run(new).locked():
+        lines = {line.name: line for line in list_runs(tmp_path)}
     assert list(lines) == ["a/done", "a/live", "b/dead", "b/away", "b/new"]  # newest last
     assert [line.state for line in lines.values()] == [
         "finished", "running", "stopped", "running", "running",
@@ -66,6 +71,24 @@ def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     output = capsys.readouterr().out.splitlines()
     assert len(output) == 6  # in a pipe: a head, and one line a run
     assert output[1].split() == ["a/done", "finished", "4/10", "0.6000", "2", "0.5500", "12.5"]
+
+
+@pytest.mark.slow
+def test_a_killed_training_is_known_as_stopped(tmp_path: Path) -> None:
+    """Breaks if a run whose process was killed passes for a running one, or the other way round."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anatosegnet.train", "model=unet_classic", "data.count=20",
+         "data.image_size=32", "data.num_workers=1", "trainer=cpu", "trainer.max_epochs=999",
+         "split=holdout", "callbacks.panels=null", f"run_dir={tmp_path / 'run'}"],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for((tmp_path / "run/metrics.csv").exists, seconds=120)
+        assert [line.state for line in list_runs(tmp_path)] == ["running"]
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: [line.state for line in list_runs(tmp_path)] == ["stopped"], seconds=30)
 
 
 def test_damaged_and_foreign_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -249,7 +249,7 @@ def read_split(path: Path, box: Sandbox) -> None:
 
 def read_metrics(path: Path, box: Sandbox) -> None:
     """The list of runs, and a study's look at one of its trials."""
-    from anatosegnet.runs import list_runs
+    from anatosegnet.run_list import list_runs
     from anatosegnet.tuning.trial import val_iou
 
     list_runs(box.run)

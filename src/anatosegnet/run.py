@@ -7,6 +7,7 @@
 
 import os
 import platform
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from anatosegnet.config.places import user_path
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_json
-from anatosegnet.files.writing import remove_leftovers, replacing, write_json
+from anatosegnet.files.writing import is_free, remove_leftovers, replacing, write_json
 
 PACKAGES = (
     "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",
@@ -49,6 +50,7 @@ class Run:
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
+        self.lock_path = self.directory / ".lock"
         self._lock: BaseFileLock | None = None  # of a directory that was claimed
 
     @classmethod
@@ -72,6 +74,11 @@ class Run:
             )
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody trains here; what another machine does cannot be known."""
+        return self.summary.get("host") in (None, socket.gethostname()) and is_free(self.lock_path)
+
+    @property
     def exists(self) -> bool:
         """Whether a run began here: its config was written."""
         return self.config_path.is_file()
@@ -91,9 +98,8 @@ class Run:
                         f"{path} is a link out of the run, so that something would be written "
                         "elsewhere; remove it, or link the whole run instead"
                     )
-        lock = self.directory / ".lock"
-        if lock.exists() and not lock.is_file():
-            raise UserError(f"{lock} is not a file; remove it")
+        if self.lock_path.exists() and not self.lock_path.is_file():
+            raise UserError(f"{self.lock_path} is not a file; remove it")
 
     def claim(self) -> bool:
         """Take a new directory for this process, until the end of `locked`.
@@ -102,7 +108,7 @@ class Run:
             Whether it is ours now: it held no run and is taken by no other process.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.directory / ".lock")
+        lock = FileLock(self.lock_path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -122,9 +128,9 @@ class Run:
         """
         self.require_no_way_out()
         self.directory.mkdir(parents=True, exist_ok=True)
-        lock = self._lock or FileLock(self.directory / ".lock")
+        lock = self._lock or FileLock(self.lock_path)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.2)  # another process may just look whether it is held
         except Timeout as error:
             raise UserError(f"{self.directory} is being trained by another process") from error
         remove_leftovers(self.directory, deep=True)
@@ -134,7 +140,7 @@ class Run:
             lock.release(force=True)
             self._lock = None
             with suppress(OSError):
-                (self.directory / ".lock").unlink()
+                self.lock_path.unlink()
                 self.directory.rmdir()  # where nothing came of it, it is empty
 
     @property

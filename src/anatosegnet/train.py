@@ -1,7 +1,9 @@
 """``python -m anatosegnet.train model=… data=…``: train, then test the best epoch."""
 
 import logging
+import os
 import shlex
+import socket
 import sys
 import time
 import warnings
@@ -19,7 +21,6 @@ from anatosegnet.config.recorded import written_config
 from anatosegnet.config.whereabouts import anchor
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError
-from anatosegnet.process import this_process
 from anatosegnet.run import Run, environment
 from anatosegnet.training import tracking
 from anatosegnet.training.starting import is_first_process, open_run, overrides_of
@@ -206,7 +207,8 @@ def begin(
         about["overrides"] = overrides
     if changes:
         about[KEY] = changes.summary
-    run.update_summary({**about, **this_process(), "began": time.time()})
+    about |= {"host": socket.gethostname(), "pid": os.getpid(), "began": time.time()}
+    run.update_summary(about)
     run.write_config(config)  # last: a directory with a config can be resumed
 
 

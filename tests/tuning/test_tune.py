@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,22 +16,23 @@ from typing import Any
 import hydra
 import optuna
 import pytest
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from anatosegnet import tune as tune_module
 from anatosegnet.config.composition import config_directory
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Pair, write_pairs
 from anatosegnet.data.recorded_split import write_split
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
-from anatosegnet.process import is_alive, this_process
 from anatosegnet.run import Run
+from anatosegnet.tuning import search as search_module
 from anatosegnet.tuning import trial as trial_module
+from anatosegnet.tuning import worker as worker_module
 from anatosegnet.tuning.report import view_of_test
-from anatosegnet.tuning.study import count, open_storage
+from anatosegnet.tuning.study import count, fail_lost_trials, open_storage
 from tests.running import heed_ctrl_c, wait_for
 
 pytestmark = pytest.mark.slow
@@ -65,8 +67,9 @@ for epoch in range(6):
 WORKER = """
 import sys
 import anatosegnet.tune as tune
-import anatosegnet.tuning.trial as trial
-tune.TRAIN, tune.report, trial.INTERVAL = [sys.executable, sys.argv.pop(1)], lambda *_: None, 0.05
+from anatosegnet.tuning import search, trial, worker
+worker.TRAIN, search.report = [sys.executable, sys.argv.pop(1)], lambda *_: None
+trial.INTERVAL = 0.05
 tune.main()
 """
 COMMON = ("trainer.max_epochs=6", "search.space.optimizer.weight_decay=null",
@@ -79,7 +82,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "trainer.py"
     path.write_text(TRAINER)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tune_module, "TRAIN", [sys.executable, str(path)])
+    monkeypatch.setattr(worker_module, "TRAIN", [sys.executable, str(path)])
     monkeypatch.setattr(trial_module, "INTERVAL", 0.02)
     return path
 
@@ -90,7 +93,7 @@ def search(*overrides: str) -> optuna.Study:
     given = [o for o in overrides if not o.lstrip("+~").startswith("search")]
     with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = hydra.compose("tune", list(overrides))
-        return tune_module.tune(config, given)
+        return search_module.tune(config, given)
 
 
 def worker(trainer: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
@@ -173,8 +176,8 @@ def test_two_workers_share_a_study(trainer: Path) -> None:
     study = optuna.load_study(study_name="study", storage=storage)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 7
     assert len({trial.params["optimizer.lr"] for trial in study.trials}) == 7
-    pids = {trial.user_attrs["pid"] for trial in study.trials}
-    assert pids == {process.pid for process in workers}
+    assert len({trial.user_attrs["lock"] for trial in study.trials}) == 2
+    assert not list(Path("study").glob(".worker-*"))
     for trial in study.trials:
         assert trial.intermediate_values.keys() == set(range(6))
         assert trial.value == max(trial.intermediate_values.values())
@@ -219,7 +222,7 @@ def test_a_worker_may_die_at_any_moment(trainer: Path) -> None:
 def test_a_hopeless_trial_is_pruned(trainer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a training whose val/iou lies behind is not stopped, or its epochs get lost."""
     monkeypatch.setenv("SECONDS", "0.1")
-    monkeypatch.setattr(tune_module, "report", lambda *_: None)
+    monkeypatch.setattr(search_module, "report", lambda *_: None)
     study = search("search.trials=6", "search/pruner=median", "search.pruner.n_startup_trials=2",
                    "search.pruner.n_warmup_steps=1")  # fmt: skip
     counts = count(study)
@@ -237,7 +240,7 @@ def test_nothing_but_failures_ends_in_one_line(
 ) -> None:
     """Breaks if a mistake that every trial makes is tried for as long as there are trials."""
     monkeypatch.setenv("FAILING", "0000,0001,0002")
-    monkeypatch.setattr(tune_module, "GIVE_UP", 2)
+    monkeypatch.setattr(worker_module, "GIVE_UP", 2)
     with pytest.raises(UserError, match="all 2 trials failed, the last with: RuntimeError: CUDA"):
         search("search.trials=20")
 
@@ -319,23 +322,29 @@ def test_what_the_study_decides_cannot_be_given(override: str, expected: str) ->
         HydraConfig.instance().set_config(whole)
         try:
             with pytest.raises(UserError, match=expected):
-                tune_module.given_overrides()
+                search_module.given_overrides()
         finally:
             HydraConfig.instance().cfg = None
 
 
-def test_a_process_is_known_by_more_than_its_number() -> None:
-    """Breaks if a used-again process number, or another machine's, passes for a live worker."""
-    me = this_process()
-    assert is_alive(me) is True
-    assert is_alive({**me, "host": "elsewhere"}) is None
-    assert is_alive({}) is None
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    wait_for(lambda: is_alive({"host": me["host"], "pid": child.pid, "pid_started": 1}) is False)
-    child.wait()
-    assert is_alive({**me, "pid": child.pid}) is False
-    if me["pid_started"] is not None:
-        assert is_alive({**me, "pid_started": 1}) is False
+def test_a_trial_is_lost_when_its_worker_is(tmp_path: Path) -> None:
+    """Breaks if a live worker's or another machine's trial is taken away, or a dead one's kept."""
+    storage = open_storage("sqlite", tmp_path)
+    study = optuna.create_study(storage=storage)
+    here, lock = socket.gethostname(), FileLock(tmp_path / "alive.lock")
+    for attributes in (
+        {"host": here, "lock": lock.lock_file},
+        {"host": "elsewhere", "lock": str(tmp_path / "none")},
+        {"host": here, "lock": str(tmp_path / "none")},
+        {"host": here, "pid": 1},  # of before
+        {},
+    ):
+        trial = study.ask()
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+    with lock:
+        assert fail_lost_trials(study, storage) == [2, 3, 4]
+    assert fail_lost_trials(study, storage) == [0]
 
 
 def test_trials_are_trained_by_train(

@@ -1,5 +1,6 @@
 """The parts of tune: space, experiment file, following a training."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.tuning import trial as trial_module
 from anatosegnet.tuning.report import experiment
 from anatosegnet.tuning.space import parse, read_space
-from anatosegnet.tuning.study import conditions_of
+from anatosegnet.tuning.study import conditions_of, open_storage, open_study
 from anatosegnet.tuning.trial import Training, val_iou
 from tests.running import compose, wait_for
 
@@ -144,6 +145,22 @@ def test_conditions_are_settings_not_circumstances() -> None:
     assert usual != conditions("seed=1")
     other = read_space(space({"optimizer.lr": {"low": 1e-4, "high": 1e-1}}))
     assert usual != conditions_of(compose(), other)
+
+
+@pytest.mark.slow
+def test_a_study_of_before_goes_on(tmp_path: Path) -> None:
+    """Breaks if a study is refused because what it fixes has other names, or other roles, now."""
+    stored = json.loads((Path(__file__).parents[1] / "golden/study_conditions.json").read_text())
+    given = ["trainer.max_epochs=6", "data=folder", "data.root=/x", "data.name=mine", "split=kfold",
+             "callbacks=[default,ema,early_stopping]", "scheduler=cosine_warmup"]  # fmt: skip
+    searched = read_space(space({"optimizer.lr": {"low": 1e-5, "high": 3e-3, "log": True}}))
+    storage = open_storage("sqlite", tmp_path)
+    begun = optuna.create_study(study_name=tmp_path.name, storage=storage, direction="maximize")
+    begun.set_user_attr("conditions", stored)  # by commit 7343334
+    study = open_study(storage, tmp_path, conditions_of(compose(*given), searched))
+    assert study.study_name == tmp_path.name
+    with pytest.raises(UserError, match=r"seed was 0, now 1; go on with those"):
+        open_study(storage, tmp_path, conditions_of(compose(*given, "seed=1"), searched))
 
 
 def test_scores_of_a_half_filled_table(tmp_path: Path) -> None:

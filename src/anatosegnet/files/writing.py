@@ -138,18 +138,28 @@ def remove_leftovers(folder: Path, deep: bool = False) -> None:
 
 def is_left_over(path: Path) -> bool:
     """Whether no process holds a temporary file or directory."""
+    held = path / HELD if path.is_dir() else path
+    if not held.exists():  # it is just being made, or an old one
+        return time.time() - path.lstat().st_mtime > 60
+    return is_free(held)
+
+
+def is_free(lock: Path) -> bool:
+    """Whether a file is locked by no process; one that was killed holds no lock any more.
+
+    A file that is not there is free. False too where locks cannot be looked at.
+    """
     try:
         import fcntl
 
-        held = path / HELD if path.is_dir() else path
-        if not held.exists():  # it is just being made, or an old one
-            return time.time() - path.lstat().st_mtime > 60
-        descriptor = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         finally:
             os.close(descriptor)
-    except (ImportError, OSError):  # held, or that cannot be known
+    except FileNotFoundError:
+        return True
+    except (ImportError, OSError):
         return False
     return True
 

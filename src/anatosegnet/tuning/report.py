@@ -143,7 +143,7 @@ def experiment(overrides: Sequence[str], header: Sequence[str], name: str, direc
         directory: Where ``experiment/best.yaml`` is put, for the command in its header.
     """
     groups: dict[str, Any] = {}
-    values: dict[str, Any] = {}
+    values = OmegaConf.create()
     base: list[str] = []
     remarks: list[str] = []
     for override in parse(overrides):
@@ -156,34 +156,12 @@ def experiment(overrides: Sequence[str], header: Sequence[str], name: str, direc
         elif override.is_delete():
             remarks.append(f"add {override.input_line} on the command line")
         elif key != "name":
-            place(values, key.split("."), plain(value))
-    values["name"] = name
+            OmegaConf.update(values, key, value, merge=True, force_add=True)
     defaults = [*base, "_self_", *({key: value} for key, value in groups.items())]
     comment = [f"Command: {train_command(directory)}", *header, *remarks]
     lines = ["# @package _global_", *(f"# {' '.join(line.split())}" for line in comment)]
-    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **values}))
+    body = OmegaConf.to_yaml(OmegaConf.merge({"defaults": defaults}, values, {"name": name}))
     return "\n".join(lines) + "\n" + body
-
-
-def plain(value: Any) -> Any:
-    """A parsed value without hydra's own classes."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
-
-
-def place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Put a value at a dotted place; a dict is merged into what is there, as hydra does."""
-    for word in path[:-1]:
-        below = tree.get(word)
-        tree[word] = tree = below if isinstance(below, dict) else {}
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            place(tree, [*path[-1:], key], item)
-    else:
-        tree[path[-1]] = value
 
 
 def train_command(directory: Path) -> str:

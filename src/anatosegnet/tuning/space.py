@@ -1,7 +1,6 @@
 """``search.space``: which settings are searched, and between what."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anatosegnet.config.composition import dotted_keys, one_line
+from anatosegnet.config.keys import Role, role
 from anatosegnet.config.overrides import in_override, is_group, key_of, parse
 from anatosegnet.errors import UserError
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     import optuna
 
 WORDS = {"low", "high", "log", "step", "choices"}
-# what a study decides itself
-RESERVED = re.compile(r"(run_dir|resume|from_run|test|name)$|(paths|hydra|search)(\.|$)")
+# what a study decides itself, and what to give instead
+DECIDED = {
+    "run_dir": "give the study's directory instead: search.directory=DIR",
+    "resume": "the same command again goes on with a study",
+    "from_run": "give the settings themselves",
+    "test": "tuning never scores the test cases; train with the best settings to test them",
+}
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ def check(space: Sequence[Dimension], given: Sequence[str]) -> DictConfig:
     known = dotted_keys(training)
     for dimension in space:
         key = dimension.key
-        if RESERVED.match(key):
+        if key in DECIDED or key.startswith("search.") or role(key) in (Role.COMMAND, Role.PLACE):
             raise UserError(f"search.space: {key} cannot be searched, the study decides it")
         if key not in known and not is_group(key):
             near = difflib.get_close_matches(key, known, n=1)

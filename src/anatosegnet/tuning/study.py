@@ -1,6 +1,7 @@
 """A study: where it is kept, what it must not be mixed with, and how many trials are left."""
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from anatosegnet.config.keys import Role, chosen
+from anatosegnet.config.recorded import renew
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
-from anatosegnet.process import is_alive
+from anatosegnet.files.writing import is_free
 from anatosegnet.tuning.space import Dimension
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def open_study(
         load_if_exists=True,
     )
     begun = study.user_attrs.get("conditions")
+    renew(begun or {})
     if begun is None:
         if study.get_trials(deepcopy=False) or has_trials:
             raise UserError(
@@ -133,16 +136,19 @@ def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str,
 
 
 def fail_lost_trials(study: "optuna.Study", storage: "optuna.storages.BaseStorage") -> list[int]:
-    """Mark the trials of dead processes of this machine as failed; returns their numbers.
+    """Mark the trials of this machine whose worker is gone as failed; returns their numbers.
 
-    Nobody may be starting a trial meanwhile: one that does not say whose it is counts as lost.
-    Those of other machines are found by their heartbeat, where the storage is a database.
+    A worker holds a lock as long as it lives. Nobody may be starting a trial meanwhile: one that
+    does not say whose it is counts as lost. Those of other machines are found by their heartbeat,
+    where the storage is a database.
     """
     from optuna.trial import TrialState
 
-    lost = []
+    lost, here = [], socket.gethostname()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if "pid" not in trial.user_attrs or is_alive(trial.user_attrs) is False:
+        if trial.user_attrs.get("host", here) != here:
+            continue
+        if "lock" not in trial.user_attrs or is_free(Path(trial.user_attrs["lock"])):
             storage.set_trial_user_attr(trial._trial_id, "lost", True)
             study.tell(trial.number, state=TrialState.FAIL)
             lost.append(trial.number)
