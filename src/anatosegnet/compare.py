@@ -1,6 +1,6 @@
 """``python -m anatosegnet.compare runs=[A,B,…]``: a row per setting, tested against a baseline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,9 @@ from anatosegnet.cli import verb
 from anatosegnet.console import say
 from anatosegnet.data.changes import CONDITION
 from anatosegnet.data.checksum import sha256
-from anatosegnet.errors import UserError, reason
+from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
 from anatosegnet.evaluation.settings import group_settings, labels, setting_of
-from anatosegnet.files.opening import read_json
 from anatosegnet.files.writing import replacing_directory
 from anatosegnet.run import Run
 
@@ -45,6 +44,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
         UserError: Runs or settings are at fault, or were not scored on the same cases.
     """
     from anatosegnet.evaluation import comparison
+    from anatosegnet.metrics.scores import read_about
     from anatosegnet.report import write_comparison
     from anatosegnet.report.reading import read_summary
 
@@ -56,14 +56,23 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     for run in runs:
         require_finished(run)
     folders = evaluated(runs, config, own_data)
-    scored = [read_evaluation(run, folder) for run, folder in zip(runs, folders, strict=True)]
+    summaries = [read_summary(folder / "summary.json") for folder in folders]
+    own = {
+        name: score
+        for each in summaries
+        for name, score in read_about(each.get("own_scores", {})).items()
+    }
+    scored = [
+        read_evaluation(run, folder, summary)
+        for run, folder, summary in zip(runs, folders, summaries, strict=True)
+    ]
     settings = {
         name: [scored[index] for index in group] for name, group in zip(names, groups, strict=True)
     }
     comparison.require_same_cases(settings)
     repeated = [comparison.repetition([runs[index].config for index in group]) for group in groups]
-    table = comparison.compare_settings(settings, repeated, names[baseline], list(config.scores))
-    summaries = [read_summary(folder / "summary.json") for folder in folders]
+    scores = list(config.scores or comparison.scores_to_compare(settings, own))
+    table = comparison.compare_settings(settings, repeated, names[baseline], scores)
     notes = comparison.notes(settings, names[baseline], summaries)
     cases = set(scored[0]["id"])  # pictures of one fold: of the same one for all
     shown = {
@@ -71,9 +80,9 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
         for name, group in zip(names, groups, strict=True)
     }
     with replacing_directory(output, config.overwrite) as temporary:
-        comparison.write_tables(temporary, table, notes)
+        comparison.write_tables(temporary, table, notes, own)
         write_comparison(temporary, table, shown, notes.get(CONDITION, ""))
-    comparison.print_table(table, notes)
+    comparison.print_table(table, notes, own)
     say(f"written {output}")
     return table
 
@@ -137,7 +146,7 @@ def find_baseline(given: str | int, names: Sequence[str]) -> int:
 
 def require_finished(run: Run) -> None:
     """UserError if a run is still training, or was interrupted."""
-    state = json_of(run.summary_path).get("state")
+    state = run.summary.get("state")
     if state != "finished":
         raise UserError(
             f"{run.directory} is not finished (state {state}); finish it (train resume=…) or "
@@ -158,26 +167,17 @@ def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[P
     return directories
 
 
-def read_evaluation(run: Run, directory: Path) -> "DataFrame":
+def read_evaluation(run: Run, directory: Path, summary: Mapping[str, Any]) -> "DataFrame":
     """The scores of a run; raises UserError if they are not what evaluate wrote."""
     from anatosegnet.evaluation.tables import read_scores
 
-    summary, path = json_of(directory / "summary.json"), directory / "scores.csv"
-    again = "; evaluate the run again with overwrite=true"
+    path, again = directory / "scores.csv", "; evaluate the run again with overwrite=true"
     frame = read_scores(path)
     if sha256(path) != summary.get("scores_sha256"):
         raise UserError(f"{path} was changed after it was written{again}")
     if run.best_path.is_file() and sha256(run.best_path) != summary.get("checkpoint_sha256"):
         raise UserError(f"{directory} scores another epoch than {run.best_path} holds{again}")
     return frame
-
-
-def json_of(path: Path) -> dict[str, Any]:
-    """A summary; raises UserError if it is missing or damaged."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def write_evaluation(
     from anatosegnet.metrics.calibration import calibration_summary
 
     frame = DataFrame([item.row for item in scored])
-    strata = tables.stratified(frame, copies)
+    strata = tables.stratified(frame, copies, scoring.own)
     summary = tables.summarise(frame)
     if clean := tables.clean_scores(strata):
         summary["without_relatives"] = clean
@@ -151,6 +151,8 @@ def write_evaluation(
         "extremes": tables.extremes(frame, extremes_count),
         "conditions": conditions,
     }
+    if scoring.own:  # so that reading them needs no code of theirs
+        summary["own_scores"] = {name: score.about for name, score in scoring.own.items()}
     tables.write_scores(directory / "scores.csv", frame)
     write_frame(directory / "tables.csv", strata)
     iou = dict(zip(frame["id"], frame["iou"], strict=True))

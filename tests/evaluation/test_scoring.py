@@ -16,6 +16,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.evaluate import write_evaluation
 from anatosegnet.evaluation import tables
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_case, score_cases
+from anatosegnet.metrics.scores import SCORES
 
 CONDITIONS = {"data": "test", "split": "none", "selection": "none", "aggregation": "per image"}
 
@@ -306,4 +307,5 @@ def test_scored_is_a_row_and_its_calibration() -> None:
     assert isinstance(scored, Scored)
     assert scored.reliability.shape == (3, 10)
     assert [scored.row[key] for key in ("group", "birads", "device")] == ["p1", "4a", "X"]
-    assert {*tables.FACTS, *tables.TEXT} <= {*scored.row}
+    facts = {score.name for score in SCORES if score.shown == "fact"}
+    assert facts | {"id", "class", "group", "birads", "device"} <= {*scored.row}

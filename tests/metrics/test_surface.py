@@ -8,10 +8,28 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from anatosegnet.metrics.surface import boundary_iou, surface_distances, surface_scores
+from anatosegnet.metrics.scores import Segmentation, with_tolerances
+from anatosegnet.metrics.surface import boundary_iou, surface_distances
 
 OVERLAPS = ("boundary_iou", "nsd_2px", "nsd_5px", "nsd_1mm")
 DISTANCES = ("hd95", "assd", "hd95_mm", "assd_mm")
+
+
+def surface_scores(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    tolerances: tuple[float, ...] = (2, 5),
+    pixel_size_mm: float | None = None,
+    tolerances_mm: tuple[float, ...] = (1,),
+) -> dict[str, float]:
+    """The registry's scores of the boundary."""
+    image = Segmentation(prediction.astype(np.float32), truth, pixel_size_mm)
+    there = {"boundary"} | ({"mm"} if pixel_size_mm else set())
+    return {
+        score.name: score.function(image)
+        for score in with_tolerances(tolerances, tolerances_mm)
+        if score.needs and {*score.needs} <= there
+    }
 
 
 def random_pairs(count: int = 200) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -10,10 +10,11 @@ import pandas
 import pytest
 
 from anatosegnet.errors import UserError
+from anatosegnet.metrics.scores import title
 from anatosegnet.report import write_comparison, write_report
 from anatosegnet.report.comparison import choose_pictures, rows_to_show
 from anatosegnet.report.html import embed
-from anatosegnet.report.reading import Evaluation, label, learning_curves, typed
+from anatosegnet.report.reading import Evaluation, learning_curves
 from anatosegnet.report.tables import show, show_p, table, tables
 from anatosegnet.run import Run
 from tests.evaluations import make_evaluation
@@ -104,8 +105,8 @@ def test_report_says_scores_and_the_conditions_they_hold_under(directory: Path) 
     assert "27 train, 9 test" in page.text
     assert "python -m anatosegnet.train experiment=demo name='<demo>'" in page.text
     assert "name: demo # <b>&amp;" in page.text  # the config, as it stands in its file
-    for title in ("By class", "By lesion size", "By BI-RADS", "By device"):
-        assert title in page.text
+    for heading in ("By class", "By lesion size", "By BI-RADS", "By device"):
+        assert heading in page.text
     assert "IoU pooled" in page.text and "IoU batch pooled" in page.text
 
 
@@ -196,13 +197,14 @@ def test_damaged_files_are_one_line(own: Path, name: str, content: str | None, s
     assert not list(own.glob("*report*"))
 
 
-def test_columns_are_numbers_only_where_all_cells_are() -> None:
+def test_columns_are_numbers_only_where_all_cells_are(tmp_path: Path) -> None:
     """Breaks if BI-RADS 4 becomes 4.0, a case called NA goes missing, or infinity gets in."""
-    rows = [
-        {"id": "NA", "birads": "4", "iou": "0.5", "hd95": "inf", "note": "3", "empty": ""},
-        {"id": "007", "birads": "5", "iou": "", "hd95": "2", "note": "b", "empty": ""},
-    ]
-    columns, cases = typed(rows)
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "scores.csv").write_text(
+        "id,birads,iou,hd95,note,empty\nNA,4,0.5,inf,3,\n007,5,,2,b,\n"
+    )
+    evaluation = Evaluation.read(tmp_path)
+    columns, cases = evaluation.columns, evaluation.cases
     assert [(column.name, column.numeric) for column in columns] == [
         ("id", False), ("birads", False), ("iou", True), ("hd95", True), ("note", False),
     ]  # fmt: skip
@@ -232,11 +234,11 @@ def test_learning_curves_of_one_row_an_epoch_and_of_lightning_s_csv(tmp_path: Pa
 
 def test_labels_are_what_people_say() -> None:
     """Breaks if a unit or an abbreviation is lost from the names of scores."""
-    assert label("lesion_area_mm2") == "lesion area (mm²)"
-    assert label("lesion_area") == "lesion area (px)"
-    assert label("hd95") == "HD95 (px)" and label("hd95_mm") == "HD95 (mm)"
-    assert label("nsd_2px") == "NSD (2 px)"
-    assert label("iou_batch_pooled") == "IoU batch pooled"
+    assert title("lesion_area_mm2") == "lesion area (mm²)"
+    assert title("lesion_area") == "lesion area (px)"
+    assert title("hd95") == "HD95 (px)" and title("hd95_mm") == "HD95 (mm)"
+    assert title("nsd_2px") == "NSD (2 px)"
+    assert title("iou_batch_pooled") == "IoU batch pooled"
 
 
 def test_intervals_go_into_the_cell_of_their_score() -> None:

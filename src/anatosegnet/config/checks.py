@@ -21,7 +21,12 @@ WORDS: dict[Any, str] = {
     list: "a list", dict: "settings of its own", type(None): "null",
 }  # fmt: skip
 # top-level settings that may be of another kind than their default
-ALSO: dict[str, tuple[type, ...]] = {"baseline": (str,), "size": (list,), "runs": (list,)}
+ALSO: dict[str, tuple[type, ...]] = {
+    "baseline": (str,),
+    "size": (list,),
+    "runs": (list,),
+    "scores": (list,),
+}
 
 
 def check_top_level(config: DictConfig, defaults: Mapping[str, Any]) -> None:

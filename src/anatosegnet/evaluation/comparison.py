@@ -13,6 +13,7 @@ from anatosegnet.console import say_conditions, say_table
 from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_frame
+from anatosegnet.metrics.scores import NO_SCORES, Score, find, shown_in, title
 from anatosegnet.metrics.statistics import (
     PERMUTATIONS,
     holm,
@@ -25,8 +26,6 @@ from anatosegnet.report.latex import latex
 from anatosegnet.report.markdown import inline, table_lines
 
 Settings = Mapping[str, Sequence[DataFrame]]
-SHORT = {"iou": "IoU", "dice": "Dice", "hd95": "HD95 (px)", "hd95_mm": "HD95 (mm)",
-         "assd": "ASSD (px)", "assd_mm": "ASSD (mm)", "boundary_iou": "boundary IoU"}  # fmt: skip
 
 
 def require_same_cases(settings: Settings) -> None:
@@ -74,6 +73,15 @@ def repetition(configs: Sequence[DictConfig]) -> str:
     if varied and varied <= {"split.seed", "split.train", "split.val", "split.test"}:
         return "splits"
     return "runs"
+
+
+def scores_to_compare(settings: Settings, own: Mapping[str, Score]) -> list[str]:
+    """The scores that are shown first, as far as every run has them."""
+    frames = [frame for frames in settings.values() for frame in frames]
+    names = shown_in(("first",), frames[0], own)
+    return [
+        name for name in names if all(name in f and bool(f[name].notna().any()) for f in frames)
+    ]
 
 
 def compare_settings(
@@ -168,10 +176,12 @@ def notes(
     return said
 
 
-def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> None:
+def write_tables(
+    directory: Path, table: DataFrame, said: Mapping[str, str], own: Mapping[str, Score] = NO_SCORES
+) -> None:
     """Write ``comparison.csv`` (numbers), ``.md`` and ``.tex`` (booktabs)."""
     write_frame(directory / "comparison.csv", table, "%.6g")
-    shown = readable(table)
+    shown = readable(table, own)
     lines = table_lines(list(shown), shown.to_numpy().tolist())
     lines += ["", *(f"- {name}: {inline(text)}" for name, text in said.items())]
     (directory / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -179,7 +189,7 @@ def write_tables(directory: Path, table: DataFrame, said: Mapping[str, str]) -> 
     (directory / "comparison.tex").write_text(tex, encoding="utf-8")
 
 
-def readable(table: DataFrame) -> DataFrame:
+def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFrame:
     """The table as people read it: text, mean ± sd [interval], difference [interval], p."""
     shown = DataFrame({"setting": table["setting"]})
     if difference := next((name for name in table if name.endswith("_difference")), None):
@@ -190,9 +200,9 @@ def readable(table: DataFrame) -> DataFrame:
     scores = [name.removesuffix("_low") for name in table if name.endswith("_low")
               and not name.endswith("_difference_low")]  # fmt: skip
     for score in scores:
-        title = SHORT.get(score, score)
+        known, name = find(score, own), title(score, own)
         deviations = table[f"{score}_sd"].notna()
-        head = f"{title} ± sd [95 % CI]" if deviations.any() else f"{title} [95 % CI]"
+        head = f"{name} ± sd [95 % CI]" if deviations.any() else f"{name} [95 % CI]"
         digits = digits_of(table[score])
         shown[head] = [
             number(mean, digits)
@@ -204,13 +214,13 @@ def readable(table: DataFrame) -> DataFrame:
         ]
         if f"{score}_p" in table:
             ends = ("_difference", "_difference_low", "_difference_high")
-            shown[f"difference in {title}"] = [
+            shown[f"difference in {name}"] = [
                 "baseline"
                 if pandas.isna(mean)
                 else number(mean, digits, "+") + between(low, high, digits)
                 for mean, low, high in zip(*(table[f"{score}{end}"] for end in ends), strict=True)
             ]
-            shown[f"p ({title.split(' (')[0]})"] = [
+            shown[f"p ({known.label if known else name})"] = [
                 "" if pandas.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
                 for p in table[f"{score}_p_holm"]
             ]
@@ -240,8 +250,10 @@ def between(low: float, high: float, digits: int) -> str:
     return f" [{number(low, digits)}, {number(high, digits)}]"
 
 
-def print_table(table: DataFrame, said: Mapping[str, str]) -> None:
+def print_table(
+    table: DataFrame, said: Mapping[str, str], own: Mapping[str, Score] = NO_SCORES
+) -> None:
     """Print the comparison without the differences, and what it holds for."""
-    shown = without_differences(readable(table))
+    shown = without_differences(readable(table, own))
     say_table(list(shown), shown.to_numpy().tolist(), title="comparison")
     say_conditions(said)

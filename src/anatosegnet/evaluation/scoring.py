@@ -1,24 +1,24 @@
 """Cases to scores: a row per image, means with their intervals, and the pictures."""
 
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig
 
-from anatosegnet.console import Progress, some
+from anatosegnet.console import Progress, plain, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.transforms import resize_mask
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.evaluation.inference import mask_at, probability_at
-from anatosegnet.metrics.calibration import brier_score, reliability
-from anatosegnet.metrics.lesions import detect
-from anatosegnet.metrics.overlap import overlap_scores, relative_area_error, specificity
-from anatosegnet.metrics.surface import surface_scores
+from anatosegnet.metrics.calibration import reliability
+from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tolerances
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from anatosegnet.evaluation.inference import Predictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+TAKEN = {  # what else summary.json holds
+    *("images", "independent_groups", "intervals", "detection", "calibration", "extremes"),
+    *("conditions", "own_scores", "without_relatives", "scores_sha256", "checkpoint_sha256"),
+    *("run", "changed_data", "versions", "git_commit", "machine"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Scoring:
         surface: Score boundaries too.
         tolerances: Of the normalised surface distance, in pixels.
         tolerances_mm: Of the normalised surface distance, in mm.
+        own: Scores from outside the package, by name.
     """
 
     at: str = "original"
     surface: bool = True
     tolerances: tuple[float, ...] = (2, 5)
     tolerances_mm: tuple[float, ...] = (1,)
+    own: Mapping[str, Score] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: DictConfig) -> "Scoring":
@@ -56,7 +64,68 @@ class Scoring:
             if not all(isinstance(value, int | float) and value >= 0 for value in values):
                 raise UserError(f"{key}={config[key]} must be distances, such as [2,5]")
             tolerances[key] = values
-        return cls(config.at, bool(config.surface), **tolerances)
+        own = {score.name: score for score in map(own_score, config.own_scores or ())}
+        return cls(config.at, bool(config.surface), **tolerances, own=own)
+
+    def row(self, image: Segmentation) -> dict[str, float | None]:
+        """The scores of an image by name, in order of the columns.
+
+        Raises:
+            UserError: A score from outside the package failed.
+        """
+        there = {"boundary": self.surface, "mm": image.pixel_size_mm is not None}
+        row = {
+            score.name: score.function(image)
+            for score in with_tolerances(self.tolerances, self.tolerances_mm)
+            if score.function is not None and all(there[need] for need in score.needs)
+        }
+        return row | {name: value_of(score, image) for name, score in self.own.items()}
+
+
+def own_score(path: str) -> Score:
+    """A score from outside the package.
+
+    Args:
+        path: Where it is, such as ``mylab.boundary_share``: a `Score`, or a function of a
+            `Segmentation`, which then is shown under its own name.
+
+    Raises:
+        UserError: There is none, or its name is taken.
+    """
+    import hydra
+
+    at_fault = f"own_scores={plain(path)}"
+    try:
+        found = hydra.utils.get_object(str(path))
+    except Exception as error:  # whatever a module of others raises
+        raise UserError(
+            f"{at_fault} cannot be loaded ({reason(error)}); install its package, or name its "
+            "folder in PYTHONPATH"
+        ) from error
+    score = found
+    if not isinstance(found, Score) and callable(found) and hasattr(found, "__name__"):
+        score = Score(found.__name__, found.__name__.replace("_", " "), found)
+    if not isinstance(score, Score) or not callable(score.function):
+        raise UserError(f"{at_fault} must be a Score with a function, or a function")
+    if not NAME.fullmatch(score.name) or find(score.name) or score.name in TAKEN | TEXT.keys():
+        raise UserError(
+            f"{at_fault}: the name {plain(score.name)!r} is taken, or not of small letters, digits "
+            "and underscores; give another"
+        )
+    return score
+
+
+def value_of(score: Score, image: Segmentation) -> float | None:
+    """The value of a score from outside the package; UserError where it is none."""
+    assert score.function is not None
+    try:
+        value = score.function(image)
+        number = None if value is None else float(value)
+    except Exception as error:  # it is not ours
+        raise UserError(f"own score {score.name} failed ({reason(error)})") from error
+    if number is not None and not math.isfinite(number):
+        raise UserError(f"own score {score.name} is NaN or infinite; give None where there is none")
+    return number
 
 
 class Scored(NamedTuple):
@@ -139,42 +208,14 @@ def score_case(case: Case, mask: np.ndarray, probability: np.ndarray, scoring: S
         probability = probability_at(probability, (mask.shape[0], mask.shape[1]))
     else:
         truth = resize_mask(mask, (probability.shape[0], probability.shape[1])) > 0
-    prediction = probability > 0.5
     pixel = case.pixel_size_mm if original else None  # no longer one size after resizing
-    hits = int(np.count_nonzero(truth & prediction))
-    area, predicted_area = int(np.count_nonzero(truth)), int(np.count_nonzero(prediction))
-    counts = np.array([[hits, predicted_area - hits, area - hits]])
-    lesions = detect(prediction, truth)
-    scores: dict[str, Any] = {
-        **{name: float(values[0]) for name, values in overlap_scores(counts).items()},
-        "specificity": float(specificity(counts, np.array([truth.size]))[0]),
-    }
-    if scoring.surface:
-        scores |= surface_scores(
-            prediction, truth, scoring.tolerances, pixel, scoring.tolerances_mm
-        )
     row = {
         "id": case.name,
         "class": case.label,
         "group": case.group,
         "birads": case.details.get("birads", ""),
         "device": case.details.get("device", ""),
-        "pixel_size_mm": pixel,
-        "height": truth.shape[0],
-        "width": truth.shape[1],
-        **scores,
-        "brier": brier_score(probability, truth),
-        "lesions": lesions.lesions,
-        "lesions_hit": lesions.hit,
-        "lesions_missed": lesions.missed,
-        "lesions_false": lesions.false,
-        "hits": hits,
-        "lesion_area": area,
-        "predicted_area": predicted_area,
-        "area_error": predicted_area - area,
-        "relative_area_error": float(relative_area_error(counts)[0]),
-        "lesion_area_mm2": None if pixel is None else area * pixel**2,
-        "area_error_mm2": None if pixel is None else (predicted_area - area) * pixel**2,
+        **scoring.row(Segmentation(probability, truth, pixel)),
     }
     return Scored(row, reliability(probability, truth))
 

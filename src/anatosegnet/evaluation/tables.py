@@ -9,21 +9,16 @@ import pandas
 from pandas import DataFrame, Series
 
 from anatosegnet.console import say_conditions, say_table
-from anatosegnet.errors import UserError, reason
-from anatosegnet.files.rows import read_rows, write_frame
+from anatosegnet.errors import UserError
+from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.overlap import BENCHMARK_BATCH, pooled_scores
+from anatosegnet.metrics.scores import NO_SCORES, TEXT, Score, is_fact, read_about, shown_in
 from anatosegnet.metrics.statistics import independent_groups, interval
+from anatosegnet.report import reading
 
 if TYPE_CHECKING:
     from anatosegnet.evaluation.scoring import Scoring
 
-TEXT = ("id", "class", "group", "birads", "device")
-FACTS = (
-    "pixel_size_mm", "height", "width", "lesions", "lesions_hit", "lesions_missed",
-    "lesions_false", "hits", "lesion_area", "predicted_area", "lesion_area_mm2",
-)  # fmt: skip
-TABLE_SCORES = ("iou", "dice", "precision", "recall", "boundary_iou", "hd95")
-PRINTED = ("iou", "dice", "hd95")
 RELATIVES = "relative in training"  # a near-duplicate, or another image of the patient
 SIZES = ("small", "medium", "large")
 
@@ -35,17 +30,7 @@ def write_scores(path: Path, frame: DataFrame) -> None:
 
 def read_scores(path: Path) -> DataFrame:
     """Read ``scores.csv``; raises UserError if it is missing or no such table."""
-    try:
-        columns, rows = read_rows(path, ragged=False)
-        frame = DataFrame(rows, columns=columns)
-        for column in frame.columns.difference(TEXT):
-            frame[column] = pandas.to_numeric(frame[column])
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as scores ({reason(error)}); evaluate again"
-        ) from error
-    if frame.empty:
-        raise UserError(f"{path} has no rows; evaluate again")
+    frame = DataFrame(reading.read_scores(path))
     missing = {"id", "group", "iou", "hits", "lesion_area", "predicted_area", "height", "width"}
     missing -= {*frame.columns}
     if missing:
@@ -58,7 +43,7 @@ def score_columns(frame: DataFrame) -> list[str]:
     return [
         str(column)
         for column in frame.columns
-        if column not in TEXT and column not in FACTS and bool(frame[column].notna().any())
+        if column not in TEXT and not is_fact(column) and bool(frame[column].notna().any())
     ]
 
 
@@ -150,16 +135,19 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
     return said
 
 
-def stratified(frame: DataFrame, copies: Collection[str] = ()) -> DataFrame:
+def stratified(
+    frame: DataFrame, copies: Collection[str] = (), own: Mapping[str, Score] = NO_SCORES
+) -> DataFrame:
     """Scores by class, lesion size, BI-RADS, device, and leaks, where more than one is known.
 
     Args:
         frame: The scores.
         copies: Names of the images that have a relative in training.
+        own: Scores from outside the package, by name.
 
     Returns:
         Columns ``by``, ``value``, ``images``, and ``<score>``, ``<score>_sd``, ``<score>_low``,
-        ``<score>_high`` of each of `TABLE_SCORES` there is; the first row is all images.
+        ``<score>_high`` of each score that is shown in tables; the first row is all images.
     """
     strata: dict[str, Series] = {
         "class": frame["class"],
@@ -168,13 +156,14 @@ def stratified(frame: DataFrame, copies: Collection[str] = ()) -> DataFrame:
         "device": frame["device"],
         RELATIVES: frame["id"].isin(set(copies)).map({True: "yes", False: "no"}),
     }
-    rows = [stratum_row("all", "all", frame)]
+    scores = shown_in(("tables", "first"), frame.columns, own)
+    rows = [stratum_row("all", "all", frame, scores)]
     for by, values in strata.items():
         known = sorted({*values} - {""})
         if by == "lesion size":
             known.sort(key=lambda value: SIZES.index(value.split()[0]))
         if len(known) > 1:
-            rows += [stratum_row(by, value, frame[values == value]) for value in known]
+            rows += [stratum_row(by, value, frame[values == value], scores) for value in known]
     return DataFrame(rows)
 
 
@@ -183,7 +172,7 @@ def clean_scores(strata: DataFrame) -> dict[str, Any] | None:
     rows = strata[(strata["by"] == RELATIVES) & (strata["value"] == "no")].to_dict("records")
     if not rows:
         return None
-    names = [name for name in TABLE_SCORES if name in rows[0]]
+    names = [str(name) for name in strata if f"{name}_low" in strata]
     ends = {name: [rows[0][f"{name}_low"], rows[0][f"{name}_high"]] for name in names}
     return {
         "images": int(rows[0]["images"]),
@@ -192,15 +181,14 @@ def clean_scores(strata: DataFrame) -> dict[str, Any] | None:
     }
 
 
-def stratum_row(by: str, value: str, part: DataFrame) -> dict[str, Any]:
+def stratum_row(by: str, value: str, part: DataFrame, scores: Sequence[str]) -> dict[str, Any]:
     """A row of `stratified`."""
     row: dict[str, Any] = {"by": by, "value": value, "images": len(part)}
     groups = independent_groups(part["id"].tolist(), part["group"].tolist())
-    for name in TABLE_SCORES:
-        if name in part:
-            low, high = interval(part[name], groups) or (None, None)
-            row |= {name: part[name].mean(), f"{name}_sd": part[name].std(ddof=0)}
-            row |= {f"{name}_low": low, f"{name}_high": high}
+    for name in scores:
+        low, high = interval(part[name], groups) or (None, None)
+        row |= {name: part[name].mean(), f"{name}_sd": part[name].std(ddof=0)}
+        row |= {f"{name}_low": low, f"{name}_high": high}
     return row
 
 
@@ -253,7 +241,7 @@ def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataF
         rows.append((name, number(summary[name]), ends, ""))
     columns = ("score", "mean ± sd", "95 % interval", "median (quartiles)")
     say_table(columns, rows, title="evaluation")
-    print_strata(strata)
+    print_strata(strata, read_about(summary.get("own_scores", {})))
     found = summary["detection"]
     calibration = summary["calibration"]
     lesions = (
@@ -266,11 +254,11 @@ def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataF
     say_conditions({"lesions": lesions, "calibration": calibrated, **summary["conditions"]})
 
 
-def print_strata(strata: DataFrame) -> None:
+def print_strata(strata: DataFrame, own: Mapping[str, Score]) -> None:
     """Print the main scores of the strata, if there is more than the row of all images."""
     if len(strata) < 2:
         return
-    names = [name for name in PRINTED if name in strata]
+    names = shown_in(("first",), strata, own)
     rows = []
     for row in strata.to_dict("records"):
         cells = []

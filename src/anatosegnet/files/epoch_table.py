@@ -1,10 +1,9 @@
 """``metrics.csv`` of a run: the scores of its epochs; its one reader."""
 
-import math
 from pathlib import Path
 
 from anatosegnet.errors import UserError, reason
-from anatosegnet.files.rows import read_rows
+from anatosegnet.files.rows import is_finite, number, read_rows
 
 
 def read_epochs(path: Path) -> dict[int, dict[str, float]]:
@@ -26,17 +25,8 @@ def read_epochs(path: Path) -> dict[int, dict[str, float]]:
         ) from error
     epochs: dict[int, dict[str, float]] = {}
     for row in rows:
-        numbers = {
-            name: value for name, text in row.items() if math.isfinite(value := number(text))
-        }
-        if "epoch" in numbers:
-            epochs.setdefault(int(numbers.pop("epoch")), {}).update(numbers)
+        numbers = {name: number(text) for name, text in row.items()}
+        scores = {name: value for name, value in numbers.items() if is_finite(value)}
+        if "epoch" in scores:
+            epochs.setdefault(int(scores.pop("epoch")), {}).update(scores)
     return epochs
-
-
-def number(text: str) -> float:
-    """The number a cell stands for; NaN if none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -6,11 +6,12 @@ return, and is no number) is written behind an apostrophe, which is taken off ag
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 from anatosegnet.console import plain
 from anatosegnet.files.opening import read_text
@@ -107,7 +108,7 @@ def _line(cells: Iterable[Any]) -> str:
 
 def guarded(cell: Any) -> Any:
     """A cell as it is written: behind an apostrophe where a spreadsheet would compute it."""
-    if not isinstance(cell, str) or not FORMULA.match(cell) or _is_number(cell):
+    if not isinstance(cell, str) or not FORMULA.match(cell) or number(cell) is not None:
         return cell
     return f"'{cell}"
 
@@ -117,9 +118,14 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
-def _is_number(text: str) -> bool:
+def number(text: str) -> float | None:
+    """The number a cell stands for, None if none."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Whether this is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)

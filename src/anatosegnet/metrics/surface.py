@@ -8,8 +8,6 @@ empty, distances are 0 and the other scores 1; where one is, distances are the i
 and the other scores 0.
 """
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
@@ -19,47 +17,26 @@ ROUNDING = 1e-6  # 3 pixels of 0.2 mm are within 0.6 mm
 BOUNDARY_WIDTH = 0.02  # of the image's diagonal, as in Cheng et al., Boundary IoU, CVPR 2021
 
 
-def surface_scores(
-    prediction: np.ndarray,
-    truth: np.ndarray,
-    tolerances: Sequence[float] = (2, 5),
-    pixel_size_mm: float | None = None,
-    tolerances_mm: Sequence[float] = (1,),
-) -> dict[str, float]:
-    """Score one boundary against another.
+def hd95(there: np.ndarray, back: np.ndarray) -> float:
+    """The larger of the 95th percentiles of both directions' distances, in their unit."""
+    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def assd(there: np.ndarray, back: np.ndarray) -> float:
+    """Mean of the distances of the edge pixels of both masks, in their unit."""
+    return float(np.concatenate([there, back]).mean())
+
+
+def share_within(there: np.ndarray, back: np.ndarray, tolerance: float, size: float = 1) -> float:
+    """Share of the edge pixels of both masks within a tolerance, in [0, 1]: NSD.
 
     Args:
-        prediction: (H, W) bool.
-        truth: (H, W) bool.
-        tolerances: Of the normalised surface distance, in pixels.
-        pixel_size_mm: Edge of a pixel in mm; with it, scores in mm are given too.
-        tolerances_mm: Of the normalised surface distance in mm.
-
-    Returns:
-        ``boundary_iou`` [0, 1]; ``hd95`` (the larger of the two directions' 95th percentiles) and
-        ``assd`` (mean over the edge pixels of both), in pixels; ``nsd_<t>px`` [0, 1] (share of
-        edge pixels within the tolerance). With a pixel size also ``hd95_mm``, ``assd_mm`` and
-        ``nsd_<t>mm``.
+        there: (N,) distances in pixels.
+        back: (M,) distances in pixels.
+        tolerance: In the unit of ``size``.
+        size: Edge of a pixel.
     """
-    there, back = surface_distances(prediction, truth)
-    both = np.concatenate([there, back])
-    scores = {
-        "boundary_iou": boundary_iou(prediction, truth),
-        "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        "assd": float(both.mean()),
-    }
-    # one empty: even a tolerance above the diagonal must not forgive a missed lesion
-    comparable = bool(prediction.any()) == bool(truth.any())
-    for tolerance in tolerances:
-        near = both <= tolerance + ROUNDING
-        scores[f"nsd_{tolerance:g}px"] = float(near.mean()) * comparable
-    if pixel_size_mm is not None:
-        scores["hd95_mm"] = scores["hd95"] * pixel_size_mm
-        scores["assd_mm"] = scores["assd"] * pixel_size_mm
-        for tolerance in tolerances_mm:
-            near = both * pixel_size_mm <= tolerance + ROUNDING
-            scores[f"nsd_{tolerance:g}mm"] = float(near.mean()) * comparable
-    return scores
+    return float((np.concatenate([there, back]) * size <= tolerance + ROUNDING).mean())
 
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

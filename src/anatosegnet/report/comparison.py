@@ -81,6 +81,7 @@ def write_comparison(
             for name in ids
         ],
     }
+    own = {name: score for item in evaluations.values() for name, score in item.own.items()}
     rows = table
     if rows.index.name or rows.index.names[0]:
         rows = rows.reset_index()
@@ -92,7 +93,7 @@ def write_comparison(
         kind="Comparison",
         title=f"{len(evaluations)} {'models' if len(evaluations) > 1 else 'model'} on the same "
         f"{len(ids)} cases",
-        settings=shown(rows_to_show(rows), deviations=True),
+        settings=shown(rows_to_show(rows), deviations=True, own=own),
         notes=[*notes(rows, scored, ids), *([f"{CONDITION}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "

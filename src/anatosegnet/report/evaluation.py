@@ -8,32 +8,22 @@ from anatosegnet.console import without_password
 from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
 from anatosegnet.metrics.calibration import BINS
+from anatosegnet.metrics.scores import find, is_fact, shown_in, title
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import (
     PICTURES,
     Evaluation,
-    label,
     learning_curves,
-    read_json,
     split_counts,
 )
 from anatosegnet.report.tables import show, table, tables
 from anatosegnet.run import Run
 
-FACTS = frozenset({
-    "pixel_size_mm", "height", "width", "lesions", "lesions_hit", "lesions_missed",
-    "lesions_false", "hits", "lesion_area", "predicted_area", "lesion_area_mm2",
-})  # fmt: skip
-LESS_IS_BETTER = ("hd", "assd", "asd", "masd", "brier")
 LESION_SCORES = {
     "sensitivity": "lesions found",
     "lesion_precision": "predicted lesions that are true",
 }
-HEADLINE = ("iou", "dice", "hd95")
-SHOWN_FIRST = frozenset({
-    "id", "class", "birads", "device", "iou", "dice", "precision", "recall", "boundary_iou",
-    "hd95",
-})  # fmt: skip
+SHOWN_OF_CASES = ("id", "class", "birads", "device")  # beside the scores
 SCRIPTS = ("dom.js", "charts.js", "cases.js", "report.js")
 
 
@@ -52,8 +42,8 @@ def write_report(directory: Path, run: Run) -> Path:
         UserError: A file is missing or damaged; nothing is written.
     """
     evaluation = Evaluation.read(directory)
-    about = read_json(run.summary_path) if run.summary_path.is_file() else {}
-    summary, names = evaluation.summary, [str(case["id"]) for case in evaluation.cases]
+    about, summary = run.summary, evaluation.summary
+    names = [str(case["id"]) for case in evaluation.cases]
     calibration = summary.get("calibration") or {}
     curves, fingerprint = learning_curves(run), summary.get("split_fingerprint")
     fingerprint = fingerprint or about.get("split_fingerprint")
@@ -84,8 +74,8 @@ def write_report(directory: Path, run: Run) -> Path:
         headline=headline(evaluation),
         conditions=list(conditions.items()),
         score_table=score_table(evaluation),
-        detection=[(label(k), show(v, isinstance(v, int))) for k, v in detection(summary).items()],
-        tables=tables(evaluation.tables),
+        detection=[(title(k), show(v, isinstance(v, int))) for k, v in detection(summary).items()],
+        tables=tables(evaluation.tables, evaluation.own),
         has_calibration=bool(calibration.get("bins")),
         calibration_numbers=[
             ({"ece": "Expected calibration error", "brier": "Brier score"}.get(k, k), show(v))
@@ -112,7 +102,8 @@ def config_text(run: Run) -> str:
 def cases_of(evaluation: Evaluation) -> dict[str, Any]:
     """Columns and rows for the scripts, and which columns play which part."""
     numeric = [column.name for column in evaluation.columns if column.numeric]
-    scores = [name for name in numeric if name not in FACTS]
+    scores = [name for name in numeric if not is_fact(name)]
+    first = {*SHOWN_OF_CASES, *shown_in(("tables", "first"), scores, evaluation.own)}
     main = "iou" if "iou" in scores else next(iter(scores), "id")
     area = next(
         (name for name in ("lesion_area_mm2", "lesion_area") if _known(evaluation, name)), ""
@@ -123,14 +114,18 @@ def cases_of(evaluation: Evaluation) -> dict[str, Any]:
                 "name": column.name,
                 "label": column.label,
                 "numeric": column.numeric,
-                "shown": column.name in SHOWN_FIRST | {area, main},
+                "shown": column.name in first | {area, main},
             }
             for column in evaluation.columns
         ],
         "cases": [list(case.values()) for case in evaluation.cases],
         "scores": scores,
         "main": main,
-        "less_is_better": [name for name in scores if name.startswith(LESS_IS_BETTER)],
+        "less_is_better": [
+            name
+            for name in scores
+            if (score := find(name, evaluation.own)) and score.less_is_better
+        ],
         "area": area,
     }
 
@@ -152,9 +147,10 @@ def extremes_of(summary: Mapping[str, Any], names: list[str]) -> dict[str, list[
 def headline(evaluation: Evaluation) -> list[dict[str, str]]:
     """The few scores to be seen first: overlap, boundary, and lesions found."""
     summary, cards = evaluation.summary, []
-    for name in HEADLINE:
+    columns = [column.name for column in evaluation.columns]
+    for name in shown_in(("first",), columns, evaluation.own):
         values = sorted(v for case in evaluation.cases if isinstance(v := case.get(name), float))
-        if values and (row := score_row(summary, name)):
+        if values and (row := score_row(evaluation, name)):
             note = f"mean of {len(values)} images; median {show(_quantile(values, 0.5))}"
             cards.append({**row, "mean": show(row["mean"]), "note": note})
     found = detection(summary)
@@ -171,7 +167,7 @@ def score_table(evaluation: Evaluation) -> Any:
     summary, rows = evaluation.summary, []
     for column in evaluation.columns:
         name = column.name
-        if not column.numeric or name in FACTS or not (row := score_row(summary, name)):
+        if not column.numeric or is_fact(name) or not (row := score_row(evaluation, name)):
             continue
         values = sorted(v for case in evaluation.cases if isinstance(v := case[name], float))
         low, middle, high = (_quantile(values, q) for q in (0.25, 0.5, 0.75))
@@ -179,22 +175,23 @@ def score_table(evaluation: Evaluation) -> Any:
                      "range": f"{show(values[0])} to {show(values[-1])}"})  # fmt: skip
     blank = {"median": "", "middle half": "", "range": ""}
     pooled = [name for name in summary if name.endswith("_pooled")]
-    rows += [{**row, **blank} for name in pooled if (row := score_row(summary, name))]
+    rows += [{**row, **blank} for name in pooled if (row := score_row(evaluation, name))]
     for name, value in detection(summary).items():
         if isinstance(value, float) and (ends := (summary.get("intervals") or {}).get(name)):
-            rows.append({"score": LESION_SCORES.get(name, label(name)), "mean": value,
+            rows.append({"score": LESION_SCORES.get(name, title(name)), "mean": value,
                          "95 % interval": _ends(ends), "sd": "", **blank})  # fmt: skip
     return table(rows, "Per-image scores, averaged over images, and other aggregations")
 
 
-def score_row(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+def score_row(evaluation: Evaluation, name: str) -> dict[str, Any]:
     """A score of the summary; empty where the summary does not have it."""
+    summary = evaluation.summary
     value = summary.get(name)
     if not isinstance(value, int | float):
         return {}
     deviation = summary.get(f"{name}_sd")
     return {
-        "score": label(name),
+        "score": title(name, evaluation.own),
         "mean": value,
         "95 % interval": _ends((summary.get("intervals") or {}).get(name)),
         "sd": deviation,

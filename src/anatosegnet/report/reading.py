@@ -1,33 +1,23 @@
 """An evaluation directory, read back for the report: any columns, any subset of the files."""
 
 import base64
-import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.console import some
+from anatosegnet.console import plain, some
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
 from anatosegnet.files.epoch_table import read_epochs
-from anatosegnet.files.rows import read_rows
+from anatosegnet.files.rows import is_finite, number, read_rows
 from anatosegnet.files.split_table import PARTS, read_split
+from anatosegnet.metrics.scores import TEXT, Score, find, read_about, title
 from anatosegnet.run import Run
 
 PICTURES = ("image", "truth", "prediction", "error")
-TEXT = frozenset({"id", "class", "group", "patient", "birads", "device", "fold"})
-TOLERANCE = re.compile(r"^([\d.]+)(px|mm)$")  # nsd_2px
-PIXELS = frozenset({  # their unit is not in their name
-    "hd95", "assd", "lesion_area", "predicted_area", "area_error", "hits", "height", "width",
-})  # fmt: skip
-ABBREVIATIONS = {
-    "iou": "IoU", "dice": "Dice", "f1": "F1", "brier": "Brier score", "ece": "ECE", "nsd": "NSD",
-    "hd95": "HD95", "asd": "ASD", "masd": "MASD", "assd": "ASSD", "birads": "BI-RADS",
-    "id": "case", "mm2": "(mm²)", "mm": "(mm)", "px": "(px)", "holm": "(Holm)",
-}  # fmt: skip
+Cell = float | str | None
 
 
 @dataclass(frozen=True)
@@ -55,31 +45,38 @@ class Evaluation:
         columns: Of ``cases``; the first is ``id``.
         cases: A dict per image, values by column name: float, None or str.
         tables: Rows of ``tables.csv`` as they stand in the file; empty if there is none.
+        own: Scores from outside the package, by name.
     """
 
     directory: Path
     summary: dict[str, Any]
     columns: list[Column]
-    cases: list[dict[str, float | str | None]]
+    cases: list[dict[str, Cell]]
     tables: list[dict[str, str]]
+    own: dict[str, Score]
 
     @classmethod
     def read(cls, directory: Path) -> "Evaluation":
         """Read a directory; UserError if scores or summary are missing or damaged."""
         summary = read_summary(directory / "summary.json")
-        rows = read_csv(directory / "scores.csv")
-        if not rows or "id" not in rows[0]:
-            raise UserError(f"{directory / 'scores.csv'} has no rows with an id; evaluate again")
-        if len({row["id"] for row in rows}) < len(rows):
+        own = read_about(summary.get("own_scores", {}))
+        cases = read_scores(directory / "scores.csv")
+        if len({case["id"] for case in cases}) < len(cases):
             raise UserError(f"{directory / 'scores.csv'} names cases twice; evaluate again")
-        if odd := [row["id"] for row in rows if set(row["id"]) & set("/\\")]:
+        if odd := [case["id"] for case in cases if set(str(case["id"])) & set("/\\")]:
             raise UserError(
                 f"{directory / 'scores.csv'} has names that lead elsewhere: {some(odd)}; evaluate "
                 "again"
             )
-        columns, cases = typed(rows)
+        filled = [name for name in cases[0] if any(case[name] not in ("", None) for case in cases)]
+        columns = [
+            Column(name, title(name, own), not any(isinstance(c[name], str) for c in cases))
+            for name in filled
+        ]
+        cases = [{name: case[name] for name in filled} for case in cases]
         tables = directory / "tables.csv"
-        return cls(directory, summary, columns, cases, read_csv(tables) if tables.exists() else [])
+        rows = read_csv(tables) if tables.exists() else []
+        return cls(directory, summary, columns, cases, rows, own)
 
     def pictures(self, name: str, kinds: tuple[str, ...] = PICTURES) -> list[str]:
         """Thumbnails of a case as base64 of the JPEG file, "" where there is none."""
@@ -98,25 +95,29 @@ class Evaluation:
         return ""
 
 
-def typed(
-    rows: list[dict[str, str]],
-) -> tuple[list[Column], list[dict[str, float | str | None]]]:
-    """Columns and cases of the rows of a csv file; numeric is what holds nothing but numbers."""
-    columns = []
-    cases: list[dict[str, float | str | None]] = [{} for _ in rows]
+def read_scores(path: Path) -> list[dict[str, Cell]]:
+    """The rows of a ``scores.csv`` by column, in order; there is at least one.
+
+    A cell is a finite number or None; in the columns of text, and in unknown ones that hold
+    anything else than numbers, it is text.
+
+    Raises:
+        UserError: It cannot be read, or is no such table.
+    """
+    rows = read_csv(path)
+    if not rows or "id" not in rows[0]:
+        raise UserError(f"{path} has no rows with an id; evaluate again")
+    cases: list[dict[str, Cell]] = [{} for _ in rows]
     for name in rows[0]:
-        texts = [row[name] or "" for row in rows]
+        texts = [row[name] for row in rows]
         numbers = [number(text) for text in texts]
-        numeric = name not in TEXT and all(
-            value is not None or not text for value, text in zip(numbers, texts, strict=True)
-        )
-        if not any(texts):
-            continue
-        columns.append(Column(name, label(name), numeric))
+        odd = [text for text, value in zip(texts, numbers, strict=True) if text and value is None]
+        if odd and find(name):
+            raise UserError(f"{path} has {plain(odd[0])!r} as {name}; evaluate again")
         for case, text, value in zip(cases, texts, numbers, strict=True):
-            finite = value is not None and math.isfinite(value)
-            case[name] = (value if finite else None) if numeric else text
-    return columns, cases
+            finite = value if is_finite(value) else None
+            case[name] = text if odd or name in TEXT else finite
+    return cases
 
 
 def learning_curves(run: Run, least: int = 2) -> dict[str, list[tuple[float, float]]]:
@@ -142,21 +143,6 @@ def split_counts(run: Run) -> dict[str, int]:
     return {part: counts[part] for part in PARTS if counts[part]}
 
 
-def label(name: str) -> str:
-    """``lesion_area_mm2`` -> ``lesion area (mm²)``."""
-    words = name.replace("/", " ").replace("_", " ").split()
-    words += ["px"] if name in PIXELS else []
-    return " ".join(ABBREVIATIONS.get(word) or TOLERANCE.sub(r"(\1 \2)", word) for word in words)
-
-
-def number(text: str) -> float | None:
-    """The number a text stands for, None if none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a csv file; UserError if it cannot be read or is ragged."""
     try:
@@ -167,7 +153,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def read_summary(path: Path) -> dict[str, Any]:
     """The summary of an evaluation; UserError if it cannot be read, or is none of ours."""
-    summary = read_json(path)
+    try:
+        summary = opening.read_json(path)
+        read_about(summary.get("own_scores", {}))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); evaluate again") from error
     wrong = [
         name
         for name, fits in SUMMARY.items()
@@ -184,11 +174,6 @@ def is_interval(ends: Any) -> bool:
     return not ends or (
         isinstance(ends, list) and len(ends) == 2 and all(is_finite(end) for end in ends)
     )
-
-
-def is_finite(value: Any) -> bool:
-    """Whether this is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def are_bins(part: Any) -> bool:
@@ -209,11 +194,3 @@ SUMMARY: dict[str, Callable[[Any], bool]] = {
     ),
     "versions": lambda version: version is None or isinstance(version, str),
 }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; UserError if it cannot be read."""
-    try:
-        return opening.read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}); evaluate again") from error

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from anatosegnet.report.reading import label, number
+from anatosegnet.files.rows import number
+from anatosegnet.metrics.scores import NO_SCORES, Score, title
 
 ABSENT = "\N{EN DASH}"
 
@@ -45,14 +46,15 @@ class Table:
     rows: list[list[Cell]]
 
 
-def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+def tables(rows: Sequence[Mapping[str, Any]], own: Mapping[str, Score] = NO_SCORES) -> list[Table]:
     """One table for each value of the column ``by``, which becomes its title.
 
     Args:
         rows: Of ``tables.csv``, values as text or numbers.
+        own: Scores from outside the package, by name.
     """
     if not rows or not {"by", "value"} <= set(rows[0]):
-        return [table(rows)] if rows else []
+        return [table(rows, own=own)] if rows else []
     grouped: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by = str(row["by"])
@@ -60,12 +62,17 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         grouped.setdefault(by, []).append({by: row["value"], **scores})
     whole = grouped.pop("all", [])
     return [
-        table([*part, *({by: "all", **_without(row, "all")} for row in whole)], f"By {by}")
+        table([*part, *({by: "all", **_without(row, "all")} for row in whole)], f"By {by}", own=own)
         for by, part in grouped.items()
     ]
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str = "", deviations: bool = False) -> Table:
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    about: str = "",
+    deviations: bool = False,
+    own: Mapping[str, Score] = NO_SCORES,
+) -> Table:
     """A table of any rows; ``<score>_low`` and ``<score>_high`` go into the cell of the score.
 
     ``<score>_sd`` goes there too, where the score has no interval; with ``deviations`` always.
@@ -83,7 +90,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str = "", deviations: bool =
     barred = next((name for name in scores if numeric[name]), None)
     bounds = [value for row in rows for value in _ends(row, barred) or ()]
     limits = min(bounds, default=0.0), max(bounds, default=0.0)
-    headings = [Heading(label(name), numeric[name]) for name in kept]
+    headings = [Heading(title(name, own), numeric[name]) for name in kept]
     lines = [[Cell(_text(row[kept[0]])) for _ in kept[:1]] for row in rows]
     for name in kept[1:]:
         whole = all(_is_whole(row[name]) for row in rows)
@@ -93,7 +100,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str = "", deviations: bool =
                 line.append(cell)
             else:
                 line.append(Cell(_text(row[name])))
-    return Table(title, headings, lines)
+    return Table(about, headings, lines)
 
 
 def _cell(
