@@ -24,8 +24,8 @@ from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory
 from anatosegnet.evaluation.inference import NO_NUMBER, Predictor, mask_at
+from anatosegnet.evaluation.predict import predict
 from anatosegnet.metrics.overlap import overlap_scores
-from anatosegnet.predict import predict
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 from anatosegnet.training.build import build_data
@@ -288,7 +288,7 @@ def test_predict_keeps_one_image_in_memory(run: Run, folder: Path) -> None:
         return image
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anatosegnet.data.case.read_image", read)
+        patch.setattr("anatosegnet.evaluation.predict.read_image", read)
         assert predict(run, folder / "images", folder / "o", compose(name="predict")) == []
     assert len(kept) == 6
 
