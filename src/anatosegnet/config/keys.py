@@ -5,7 +5,7 @@ a run goes on, and which settings are paths.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import Enum, Flag, auto
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,72 +17,105 @@ from anatosegnet.config.recorded import HERE, moved, with_strings
 class Role(Enum):
     """What a setting means for the numbers of a run."""
 
-    COMMAND = "which run a command means; no part of the run"
+    COMMAND = "what a command is about; no part of a run"
     PLACE = "where things lie, and where they are reported to"
     CIRCUMSTANCE = "how fast it is computed, and what is shown of it"
-    REPETITION = "another draw of the same experiment"
+    SEED = "another draw of weights and order"
+    FOLD = "another fold of the same split"
+    SPLIT = "another draw of the parts"
     LENGTH = "when training ends; changed at any time, it is as if it had been so from the start"
     DECISIVE = "what is tried"
 
 
+TRIED = (Role.DECISIVE, Role.LENGTH)  # other settings are other rows of a comparison
+REPEATED = (Role.SEED, Role.FOLD, Role.SPLIT)  # of the same experiment
+DECIDES = (*TRIED, *REPEATED)  # together they decide the numbers of a run
+
+
+class Trait(Flag):
+    """What else is true of a setting."""
+
+    CHANGES = auto()  # takes effect, and is allowed, when a run goes on
+    PATH = auto()  # given by a user, so ``~`` is the home folder
+    READ = auto()  # a path that a run reads: recorded as absolute, to mean the same from elsewhere
+    VIEW = auto()  # of data: how cases are seen, neither which there are nor what is in them
+
+
 RESUMED_WITH = "resumed_with"  # what was changed while the run trained; never given
 
-# first match decides; the last column: takes effect, and is allowed, when a run goes on
-TABLE: tuple[tuple[str, Role, bool], ...] = (
-    ("resume", Role.COMMAND, True),
-    ("from_run", Role.COMMAND, True),
-    ("run_dir", Role.COMMAND, True),
-    ("trust", Role.COMMAND, True),
-    ("accept_changed_data", Role.COMMAND, True),
-    ("recorded", Role.COMMAND, True),
-    ("name", Role.PLACE, True),
-    ("paths.*", Role.PLACE, True),
-    ("hydra.*", Role.PLACE, True),
-    ("logger", Role.PLACE, True),
-    ("logger.*", Role.PLACE, True),
-    ("data.root", Role.PLACE, True),
-    ("data.cache_dir", Role.PLACE, True),
-    ("split.directory", Role.PLACE, True),
-    ("trainer.default_root_dir", Role.PLACE, True),
-    ("test", Role.CIRCUMSTANCE, True),
-    ("compile", Role.CIRCUMSTANCE, True),
-    ("deterministic", Role.CIRCUMSTANCE, True),
-    ("channels_last", Role.CIRCUMSTANCE, True),
-    ("data.num_workers", Role.CIRCUMSTANCE, True),
-    ("data.cache", Role.CIRCUMSTANCE, True),
-    ("data.cache_limit_gb", Role.CIRCUMSTANCE, True),
-    ("trainer.accelerator", Role.CIRCUMSTANCE, True),
-    ("trainer.enable_*", Role.CIRCUMSTANCE, True),
-    ("trainer.log_*", Role.CIRCUMSTANCE, True),
-    ("trainer.profiler", Role.CIRCUMSTANCE, True),
-    ("optimizer.fused", Role.CIRCUMSTANCE, False),  # part of the optimiser's state
-    ("seed", Role.REPETITION, False),
-    ("data.seed", Role.REPETITION, False),
-    ("data.fold", Role.REPETITION, False),
-    ("split.seed", Role.REPETITION, False),
-    ("split.fold", Role.REPETITION, False),
-    ("split.train", Role.REPETITION, False),
-    ("split.val", Role.REPETITION, False),
-    ("split.test", Role.REPETITION, False),
-    ("trainer.max_epochs", Role.LENGTH, True),
-    ("trainer.max_time", Role.LENGTH, True),
-    ("trainer._target_", Role.DECISIVE, False),
-    ("trainer.*", Role.DECISIVE, True),
-    ("data.batch_size", Role.DECISIVE, True),
-    ("loss._target_", Role.DECISIVE, False),
-    ("loss.*", Role.DECISIVE, True),
-    ("callbacks.best.monitor", Role.DECISIVE, False),
-    ("callbacks.best.*", Role.CIRCUMSTANCE, False),
-    ("callbacks.last.*", Role.CIRCUMSTANCE, False),
+CHANGES, PATH, READ, VIEW = Trait
+NONE = Trait(0)
+# pattern, role, traits; the first that matches decides
+TABLE: tuple[tuple[str, Role, Trait], ...] = (
+    ("resume", Role.COMMAND, CHANGES | PATH),
+    ("from_run", Role.COMMAND, CHANGES | PATH),
+    ("run_dir", Role.COMMAND, CHANGES | PATH),
+    ("trust", Role.COMMAND, CHANGES),
+    ("accept_changed_data", Role.COMMAND, CHANGES),
+    ("recorded", Role.COMMAND, CHANGES),
+    ("run", Role.COMMAND, PATH),
+    ("runs", Role.COMMAND, PATH),
+    ("input", Role.COMMAND, PATH),
+    ("output", Role.COMMAND, PATH),
+    ("out", Role.COMMAND, PATH),
+    ("export", Role.COMMAND, PATH),
+    ("dir", Role.COMMAND, PATH),
+    ("search.directory", Role.COMMAND, PATH),
+    ("name", Role.PLACE, CHANGES),
+    ("paths.data_dir", Role.PLACE, CHANGES | PATH | READ),
+    ("paths.*", Role.PLACE, CHANGES | PATH),
+    ("hydra.*", Role.PLACE, CHANGES),
+    ("logger", Role.PLACE, CHANGES),
+    ("logger.*", Role.PLACE, CHANGES),
+    ("data.root", Role.PLACE, CHANGES | PATH | READ),
+    ("data.cache_dir", Role.PLACE, CHANGES | PATH),
+    ("split.directory", Role.PLACE, CHANGES | PATH | READ),
+    ("trainer.default_root_dir", Role.PLACE, CHANGES),
+    ("test", Role.CIRCUMSTANCE, CHANGES),
+    ("compile", Role.CIRCUMSTANCE, CHANGES),
+    ("deterministic", Role.CIRCUMSTANCE, CHANGES),
+    ("channels_last", Role.CIRCUMSTANCE, CHANGES),
+    ("data.num_workers", Role.CIRCUMSTANCE, CHANGES),
+    ("data.cache", Role.CIRCUMSTANCE, CHANGES),
+    ("data.cache_limit_gb", Role.CIRCUMSTANCE, CHANGES),
+    ("trainer.accelerator", Role.CIRCUMSTANCE, CHANGES),
+    ("trainer.enable_*", Role.CIRCUMSTANCE, CHANGES),
+    ("trainer.log_*", Role.CIRCUMSTANCE, CHANGES),
+    ("trainer.profiler", Role.CIRCUMSTANCE, CHANGES),
+    ("optimizer.fused", Role.CIRCUMSTANCE, NONE),  # part of the optimiser's state
+    ("seed", Role.SEED, NONE),
+    ("data.seed", Role.SEED, NONE),
+    ("data.fold", Role.FOLD, NONE),
+    ("split.fold", Role.FOLD, NONE),
+    ("split.seed", Role.SPLIT, NONE),
+    ("split.train", Role.SPLIT, PATH | READ),
+    ("split.val", Role.SPLIT, PATH | READ),
+    ("split.test", Role.SPLIT, PATH | READ),
+    ("trainer.max_epochs", Role.LENGTH, CHANGES),
+    ("trainer.max_time", Role.LENGTH, CHANGES),
+    ("trainer._target_", Role.DECISIVE, NONE),
+    ("trainer.*", Role.DECISIVE, CHANGES),
+    ("init_from", Role.DECISIVE, PATH | READ),
+    ("model.encoder_weights", Role.DECISIVE, PATH | READ),
+    ("data.image_size", Role.DECISIVE, VIEW),
+    ("data.in_channels", Role.DECISIVE, VIEW),
+    ("data.normalization", Role.DECISIVE, VIEW),
+    ("data.batch_size", Role.DECISIVE, CHANGES | VIEW),
+    ("data.duplicates", Role.DECISIVE, VIEW),
+    ("loss._target_", Role.DECISIVE, NONE),
+    ("loss.*", Role.DECISIVE, CHANGES),
+    ("callbacks.best.monitor", Role.DECISIVE, NONE),
+    ("callbacks.best.*", Role.CIRCUMSTANCE, NONE),
+    ("callbacks.last.*", Role.CIRCUMSTANCE, NONE),
     # callbacks by what they do, see `kind_of_callback`
-    ("callbacks.<shows>.*", Role.CIRCUMSTANCE, True),
-    ("callbacks.<shows>", Role.CIRCUMSTANCE, True),
-    ("callbacks.<stops>.patience", Role.LENGTH, True),
-    ("callbacks.<stops>.monitor", Role.DECISIVE, False),
-    ("callbacks.<stops>.mode", Role.DECISIVE, False),
-    ("callbacks.<stops>._target_", Role.DECISIVE, False),
-    ("callbacks.<stops>.*", Role.DECISIVE, True),
-    ("*", Role.DECISIVE, False),
+    ("callbacks.<shows>.*", Role.CIRCUMSTANCE, CHANGES),
+    ("callbacks.<shows>", Role.CIRCUMSTANCE, CHANGES),
+    ("callbacks.<stops>.patience", Role.LENGTH, CHANGES),
+    ("callbacks.<stops>.monitor", Role.DECISIVE, NONE),
+    ("callbacks.<stops>.mode", Role.DECISIVE, NONE),
+    ("callbacks.<stops>._target_", Role.DECISIVE, NONE),
+    ("callbacks.<stops>.*", Role.DECISIVE, CHANGES),
+    ("*", Role.DECISIVE, NONE),
 )
 # callbacks that show or keep what happens and change nothing of it; any other is decisive
 SHOWS = frozenset({
@@ -97,17 +130,7 @@ SHOWS = frozenset({
 })  # fmt: skip
 STOPS = frozenset({"lightning.pytorch.callbacks.EarlyStopping"})
 
-# settings that are paths, of all programs: ``~`` is the home folder in them
-PATHS = (
-    "run", "runs", "input", "output", "out", "export", "dir", "run_dir", "resume", "from_run",
-    "init_from", "paths.*", "data.root", "data.cache_dir", "split.directory", "split.train",
-    "split.val", "split.test", "model.encoder_weights", "search.directory",
-)  # fmt: skip
-# of these, what a run reads; recorded as absolute, so that it means the same from elsewhere
-READ = (
-    "init_from", "paths.data_dir", "data.root", "split.directory", "split.train", "split.val",
-    "split.test", "model.encoder_weights",
-)  # fmt: skip
+PATHS_READ = tuple(key for key, _, traits in TABLE if READ in traits)
 
 # what is put right for the machine, or follows from other settings, before it is recorded
 SETTLED = ("trainer.precision", "optimizer.fused", "callbacks.*.mode")
@@ -125,10 +148,26 @@ def role(key: str, settings: Mapping[str, Any] | None = None) -> Role:
 
 def may_change(key: str, settings: Mapping[str, Any] | None = None) -> bool:
     """Whether a setting takes effect, and is allowed, when a run goes on."""
-    return look_up(key, settings)[1]
+    return CHANGES in look_up(key, settings)[1]
 
 
-def look_up(key: str, settings: Mapping[str, Any] | None) -> tuple[Role, bool]:
+def is_path(key: str) -> bool:
+    """Whether a setting is a path that a user gives."""
+    return PATH in look_up(key)[1]
+
+
+def chooses_cases(key: str) -> bool:
+    """Whether a setting of data decides which cases there are, or what is in them."""
+    its_role, traits = look_up(key)
+    return key.startswith("data.") and its_role is Role.DECISIVE and VIEW not in traits
+
+
+def is_of_the_run(key: str) -> bool:
+    """Whether a setting is about the run, and not about the command or the user's folders."""
+    return role(key) is not Role.COMMAND and key.partition(".")[0] != "paths"
+
+
+def look_up(key: str, settings: Mapping[str, Any] | None = None) -> tuple[Role, Trait]:
     """The row of `TABLE` for a setting."""
     names = [key]
     group, _, rest = key.partition(".")
@@ -136,9 +175,9 @@ def look_up(key: str, settings: Mapping[str, Any] | None) -> tuple[Role, bool]:
         name, dot, inside = rest.partition(".")
         kind = kind_of_callback((settings or {}).get(f"callbacks.{name}._target_"))
         names.append(f"callbacks.{kind}{dot}{inside}")
-    for pattern, its_role, changes in TABLE:
+    for pattern, its_role, traits in TABLE:
         if any(fnmatchcase(name, pattern) for name in names):
-            return its_role, changes
+            return its_role, traits
     raise AssertionError(key)  # the last pattern is *
 
 
@@ -182,11 +221,6 @@ def chosen(config: DictConfig, *roles: Role) -> dict[str, Any]:
         for key, value in flat.items()
         if value is not None and value != {} and role(key, flat) in roles
     }
-
-
-def is_path(key: str) -> bool:
-    """Whether a setting is a path that a user gives."""
-    return any(fnmatchcase(key, pattern) for pattern in PATHS)
 
 
 def shorten(keys: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from anatosegnet.config.keys import READ
+from anatosegnet.config.keys import PATHS_READ
 from anatosegnet.config.recorded import below, moved
 
 
@@ -24,7 +24,7 @@ def at_home(settings: DictConfig, paths: DictConfig, given: Collection[str] = ()
     before = str(settings.paths.data_dir)
     elsewhere = "paths.data_dir" in given
     with open_dict(settings):
-        for key in READ:
+        for key in PATHS_READ:
             value = OmegaConf.select(settings, key)
             if not isinstance(value, str) or any(below(key, own) for own in given):
                 continue
@@ -44,7 +44,7 @@ def anchor(config: DictConfig) -> None:
     """
     start = Path(HydraConfig.get().runtime.cwd) if HydraConfig.initialized() else Path.cwd()
     with open_dict(config):
-        for key in READ:
+        for key in PATHS_READ:
             value = OmegaConf.select(config, key)
             if isinstance(value, str) and value:
                 OmegaConf.update(config, key, str(start / value))

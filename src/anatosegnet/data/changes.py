@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import Role, flatten, role
+from anatosegnet.config.keys import chooses_cases, flatten
 from anatosegnet.console import some
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Digests
@@ -40,11 +40,6 @@ WORDS = {  # kind of change: in words, of one and of several; the worst first
     "added": ("case added", "cases added"),
     "files": ("other fingerprint of the files", "other fingerprints of the files"),
 }
-# decisive settings of data that decide neither which cases there are nor what is in them
-AS_SEEN = frozenset({
-    "data.image_size", "data.in_channels", "data.normalization", "data.batch_size",
-    "data.duplicates",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,8 +180,7 @@ def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataMod
     source = Run(config.from_run)
     theirs, ours = (flatten(settings) for settings in (source.config, config))
     differ = {key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)}
-    other = {key for key in differ - AS_SEEN if role(key) is Role.DECISIVE}
-    if any(key.startswith("data.") for key in other):
+    if any(map(chooses_cases, differ)):
         return Changes({})  # other data were asked for
     other_split = any(key.startswith("split.") or key == "data.duplicates" for key in differ)
     now = changes_in_all(source, data, None if other_split else data.split)

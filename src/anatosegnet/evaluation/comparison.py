@@ -8,7 +8,7 @@ import pandas
 from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
-from anatosegnet.config.keys import Role, chosen
+from anatosegnet.config.keys import REPEATED, chosen
 from anatosegnet.console import say_conditions, say_table
 from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
@@ -63,16 +63,12 @@ def require_same_cases(settings: Settings) -> None:
 
 def repetition(configs: Sequence[DictConfig]) -> str:
     """What the runs of one setting differ in: ``seeds``, ``folds``, ``splits``, or ``runs``."""
-    flat = [chosen(config, Role.REPETITION) for config in configs]
-    keys = {key for run in flat for key in run}
-    varied = {key for key in keys if len({repr(run.get(key)) for run in flat}) > 1}
-    if varied and varied <= {"seed", "data.seed"}:
-        return "seeds"
-    if varied and varied <= {"split.fold", "data.fold"}:
-        return "folds"
-    if varied and varied <= {"split.seed", "split.train", "split.val", "split.test"}:
-        return "splits"
-    return "runs"
+    varied = [
+        repeated
+        for repeated in REPEATED
+        if len({repr(sorted(chosen(config, repeated).items())) for config in configs}) > 1
+    ]
+    return f"{varied[0].name.lower()}s" if len(varied) == 1 else "runs"
 
 
 def scores_to_compare(settings: Settings, own: Mapping[str, Score]) -> list[str]:

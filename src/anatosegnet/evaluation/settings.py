@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import Role, chosen, shorten
+from anatosegnet.config.keys import TRIED, chosen, shorten
 
 LONGEST = 40  # characters of a value in a label
 NETWORK = "model._target_"
@@ -21,7 +21,7 @@ OURS = (
 
 def setting_of(config: DictConfig) -> dict[str, Any]:
     """The part of a run's config that decides what was tried, as dotted keys."""
-    return chosen(config, Role.DECISIVE, Role.LENGTH)
+    return chosen(config, *TRIED)
 
 
 def group_settings(configs: Sequence[DictConfig]) -> list[list[int]]:

@@ -2,11 +2,9 @@
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import Role, chosen
+from anatosegnet.config.keys import DECIDES, chosen
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.run import PACKAGES, Run
-
-DECIDES = (Role.DECISIVE, Role.LENGTH, Role.REPETITION)
 
 
 def source_of(config: DictConfig) -> Run | None:

@@ -11,7 +11,15 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from anatosegnet.config.composition import dotted_keys
-from anatosegnet.config.keys import RESUMED_WITH, Role, flatten, may_change, placeless, role
+from anatosegnet.config.keys import (
+    RESUMED_WITH,
+    Role,
+    flatten,
+    is_of_the_run,
+    may_change,
+    placeless,
+    role,
+)
 from anatosegnet.config.overrides import in_override, is_group, key_of, parse
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError
@@ -37,7 +45,7 @@ def apply(recorded: DictConfig, overrides: Sequence[str], run: Run) -> None:
     known = dotted_keys(recorded)
     for override in parse(overrides):
         key = key_of(override)
-        if role(key) is Role.COMMAND or key.startswith("paths."):
+        if not is_of_the_run(key):
             continue
         if is_group(key):
             if key != "logger":

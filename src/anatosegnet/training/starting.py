@@ -18,7 +18,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from anatosegnet.config.checks import expand_home
-from anatosegnet.config.keys import READ, RESUMED_WITH, SETTLED, Role, flatten, role
+from anatosegnet.config.keys import (
+    PATHS_READ,
+    RESUMED_WITH,
+    SETTLED,
+    Role,
+    flatten,
+    is_of_the_run,
+    role,
+)
 from anatosegnet.config.overrides import (
     FORCED,
     given,
@@ -128,7 +136,7 @@ def repeated(
     Without further overrides this is the recorded config. With some, it is composed anew from
     the recorded command line and these, so that what depends on them follows.
     """
-    own = [override for override in overrides if is_of_the_run(override)]
+    own = about_the_run(overrides)
     keys = [key_of(override) for override in parse(overrides)]
     if not is_named():
         name = [path_part(part, "name") for part in str(source.config.name).split("/")]
@@ -177,7 +185,7 @@ def composed_again(source: Run, own: Sequence[str]) -> DictConfig:
     flat = flatten(recorded)
     with open_dict(again):
         again[MARK] = recorded[MARK]
-        for key in {"trainer.precision", *READ} - keys:
+        for key in {"trainer.precision", *PATHS_READ} - keys:
             if key in flat and not any(key.startswith(f"{own_key}.") for own_key in keys):
                 OmegaConf.update(again, key, flat[key], force_add=True)
     return again
@@ -206,15 +214,14 @@ def recorded_overrides(source: Run) -> list[str]:
                 f"{source.summary_path} holds {plain(text)!r}, which may look up things on this "
                 "machine; repeat the run without further overrides"
             )
-        if is_of_the_run(text) and not key.startswith("data.cache_dir"):
+        if is_of_the_run(key) and not key.startswith("data.cache_dir"):
             kept.append(text)
     return kept
 
 
-def is_of_the_run(override: str) -> bool:
-    """Whether an override is about the run, and not about the command or the user's folders."""
-    key = key_of(parse([override])[0])
-    return role(key) is not Role.COMMAND and key.partition(".")[0] != "paths"
+def about_the_run(overrides: Sequence[str]) -> list[str]:
+    """The overrides that are not about the command or the user's folders."""
+    return [str(o.input_line) for o in parse(overrides) if is_of_the_run(key_of(o))]
 
 
 def overrides_of(config: DictConfig, run: Run) -> list[str] | None:
@@ -236,7 +243,9 @@ def overrides_of(config: DictConfig, run: Run) -> list[str] | None:
     flat = flatten(config)
     for _ in range(3):  # what is added may change what depends on it
         try:
-            composed = compose("train", [text for text in overrides if is_of_the_run(text)])
+            composed = compose(
+                "train", [o for o in overrides if is_of_the_run(key_of(parse([o])[0]))]
+            )
         except (HydraException, OmegaConfBaseException):
             break
         missing = differences(composed, config)
@@ -249,7 +258,7 @@ def overrides_of(config: DictConfig, run: Run) -> list[str] | None:
 def differences(composed: DictConfig, recorded: DictConfig) -> list[str]:
     """Keys in which two configs differ, but for where things lie and what the machine decides."""
     changed = changes_between(recorded, composed)
-    ignored = (*READ, *SETTLED)
+    ignored = (*PATHS_READ, *SETTLED)
     return [
         key
         for key in changed
