@@ -44,12 +44,13 @@ def options(*groups: str) -> list[str]:
 def test_every_group_is_known_to_these_tests() -> None:
     """Breaks if a new config group is not tested here."""
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    tested = {"model", "data", "split", "augmentation", "loss", "optimizer", "scheduler", "trainer",
-              "callbacks", "logger", "paths", "hydra", "experiment", "sweep", "search"}  # fmt: skip
+    tested = {"model", "data", "split", "augmentation", "loss", "optimizer", "scheduler", "module",
+              "trainer", "callbacks", "logger", "paths", "hydra", "experiment", "sweep",
+              "search"}  # fmt: skip
     assert groups == tested
 
 
-@pytest.mark.parametrize("option", options("model", "loss", "optimizer", "scheduler"))
+@pytest.mark.parametrize("option", options("model", "loss", "optimizer", "scheduler", "module"))
 def test_module_parts_build(option: str) -> None:
     """Breaks if a model, loss, optimiser or scheduler YAML does not fit its class."""
     group, choice = option.split("/")

@@ -15,8 +15,6 @@ from anatosegnet.errors import UserError
 from anatosegnet.files.checkpoint import UnusableCheckpoint, largest, read_checkpoint
 from anatosegnet.run import Run
 
-CLASSES = 2  # background, lesion
-
 
 def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Module:
     """The network alone.
@@ -103,13 +101,14 @@ def infinite(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[
 
 
 def require_logits(output: Any, images: Tensor, name: str) -> None:
-    """UserError unless a network's output is logits (B, 2, H, W) for images (B, C, H, W)."""
-    wanted = (len(images), CLASSES, *images.shape[2:])
-    if isinstance(output, Tensor) and output.is_floating_point() and output.shape == wanted:
+    """UserError unless a network's output is logits (B, 1 or 2, H, W) for images (B, C, H, W)."""
+    wanted = [(len(images), channels, *images.shape[2:]) for channels in (2, 1)]
+    if isinstance(output, Tensor) and output.is_floating_point() and output.shape in wanted:
         return
+    both, lesion = ("×".join(map(str, sizes)) for sizes in wanted)
     raise UserError(
-        f"model: {name} gives {kind(output)} for images {kind(images)}; wanted are logits "
-        f"{'×'.join(map(str, wanted))} in floating point: background and lesion at the images' size"
+        f"model: {name} gives {kind(output)} for images {kind(images)}; wanted are logits in "
+        f"floating point at the images' size: {both} (background and lesion), or {lesion} (lesion)"
     )
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
 
     from anatosegnet.data.changes import Changes
     from anatosegnet.data.datamodule import SegmentationDataModule
-    from anatosegnet.training.module import SegmentationModule
     from anatosegnet.training.resuming import Resumption
 
 
@@ -152,7 +151,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         if result is not None:
             summary["repetition"] = result
         summary = run.update_summary(summary)
-        if table is not None:  # all is on the disk by now
+        if table:  # all is on the disk by now
             print_scores("test", table, summary["test_conditions"])
         if result is not None:
             say(f"repetition: {result}")
@@ -214,7 +213,7 @@ def begin(
 
 def test(
     trainer: "lightning.Trainer",
-    module: "SegmentationModule",
+    module: "lightning.LightningModule",
     data: "SegmentationDataModule",
     run: Run,
     chosen: str,
@@ -222,17 +221,22 @@ def test(
     """Test the best epoch.
 
     Returns:
-        Entries of ``summary.json``, and the scores of each image (N,) by name.
+        Entries of ``summary.json``, and the scores of each image (N,) by name; none by image
+        where a module of someone's own does not keep them.
     """
     from anatosegnet.data.changes import Changes
+    from anatosegnet.training.module import SegmentationModule
 
     trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
     assert data.split is not None
     assert data.leakage is not None
-    scores, summary = module.scores(module.test_counts), run.summary
+    scores, pooled = {}, {}
+    if isinstance(module, SegmentationModule):
+        scores, pooled = module.scores(module.test_counts), module.pooled(module.test_counts)
+    summary = run.summary
     height, width = data.image_size
     conditions = {
-        "data": f"{data.title}, {len(scores['iou'])} test images",
+        "data": f"{data.title}, {len(data.split.test)} test images",
         "split": f"{data.split.description}; fingerprint {data.split.fingerprint}",
         **Changes.recorded(run).condition,
         "leakage": summary.get("leakage", data.leakage.text),
@@ -241,9 +245,17 @@ def test(
     }
     means = {f"test/{score}": round(float(v.mean()), 6) for score, v in scores.items()}
     deviations = {f"test/{score}_sd": round(float(v.std()), 6) for score, v in scores.items()}
-    loss = {"test/loss": round(float(trainer.callback_metrics["test/loss"]), 6)}
-    pooled = {f"test/{name}": round(v, 6) for name, v in module.pooled(module.test_counts).items()}
-    return {**means, **deviations, **pooled, **loss, "test_conditions": conditions}, scores
+    computed = {
+        **means,
+        **deviations,
+        **{f"test/{name}": round(v, 6) for name, v in pooled.items()},
+    }
+    logged = {
+        name: round(float(value), 6)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("test/") and name not in computed
+    }
+    return {**computed, **logged, "test_conditions": conditions}, scores
 
 
 def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
@@ -289,16 +301,17 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
 
 
 def print_start(
-    run: Run, data: "SegmentationDataModule", module: "SegmentationModule", chosen: str
+    run: Run, data: "SegmentationDataModule", module: "lightning.LightningModule", chosen: str
 ) -> None:
     """What is going to be trained, on what, and where it goes."""
     from anatosegnet.data.case import count_labels
     from anatosegnet.data.groups import disagreements
+    from anatosegnet.training.module import network_of
 
     assert data.split is not None
     assert data.leakage is not None
-    split = data.split
-    parameters = sum(parameter.numel() for parameter in module.model.parameters())
+    split, network = data.split, network_of(module)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     say(f"run    {run.directory}")
     if in_sweep():
         say(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
@@ -318,7 +331,7 @@ def print_start(
     if not data.simulated:
         warning = "warning: " if data.leakage.leaks else ""
         say(f"leaks  {warning}{data.leakage.text}")
-    say(f"model  {type(module.model).__name__}, {parameters:,} parameters")
+    say(f"model  {type(network).__name__}, {parameters:,} parameters")
 
 
 def print_resume(checkpoint: Path | None, remarks: list[str]) -> None:

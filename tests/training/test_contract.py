@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module, build_trainer
@@ -29,7 +31,6 @@ class Odd(Tiny):
         """Whatever the way says."""
         logits = super().forward(image)
         ways = {
-            "one channel": lambda: logits[:, :1],
             "three channels": lambda: torch.cat([logits, logits[:, :1]], dim=1),
             "half size": lambda: logits[..., ::2, ::2],
             "a list": lambda: [logits, logits],
@@ -54,8 +55,10 @@ class PerImage(nn.Module):
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ("one channel", r"model: Odd gives 2×1×32×32 float32 .* wanted are logits 2×2×32×32"),
-        ("three channels", "gives 2×3×32×32"),
+        (
+            "three channels",
+            r"model: Odd gives 2×3×32×32 float32 .*: 2×2×32×32 .* or 2×1×32×32 \(lesion\)",
+        ),
         ("half size", "gives 2×2×16×16"),
         ("a list", "gives a list of 2 for images 2×3×32×32"),
         ("a dict", "gives a dict"),
@@ -76,12 +79,54 @@ def test_an_odd_network_is_one_line(way: str, message: str, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
-def test_an_odd_loss_is_one_line(tmp_path: Path) -> None:
-    """Breaks if a loss per image ends in a traceback of the backward pass."""
+class Counted(nn.Module):
+    """A loss that nothing can be learned from."""
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """(B, 2, H, W), (B, H, W) -> share of wrong pixels."""
+        return (logits.argmax(1) != mask).float().mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("PerImage", "loss: PerImage gives 2 float32; wanted is a single"),
+        ("Counted", "loss: Counted gives a number without gradient"),
+    ],
+)
+def test_an_odd_loss_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+    """Breaks if a loss per image, or of counts, ends in a traceback of the backward pass."""
     config = compose_tiny(tmp_path / "run")
-    config.loss = OmegaConf.create({"_target_": "tests.training.test_contract.PerImage"})
-    with pytest.raises(UserError, match="loss: PerImage gives 2 float32; wanted is a single"):
+    config.loss = OmegaConf.create({"_target_": f"tests.training.test_contract.{name}"})
+    with pytest.raises(UserError, match=message):
         train(config, Run(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+class OfLesion(Tiny):
+    """One logit, of the lesion: the difference of the two."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1, H, W)."""
+        logits = super().forward(image)
+        return logits[:, 1:] - logits[:, :1]
+
+
+def test_one_logit_scores_as_two(tmp_path: Path) -> None:
+    """Breaks if a network with a sigmoid trains otherwise than the same one with a softmax."""
+    summaries = []
+    for name in ("tests.networks.Tiny", "tests.training.test_contract.OfLesion"):
+        directory = tmp_path / name
+        config = compose_tiny(
+            directory, "test=true", "trainer.max_epochs=2", "callbacks.panels=null"
+        )
+        config.model = OmegaConf.create({"_target_": name})
+        summaries.append(train(config, Run(directory)))
+        Predictor.from_run(Run(directory, trust=["tests"]), "cpu").probabilities(
+            [np.zeros((40, 50, 3), np.uint8)]
+        )
+    for score in ("val/loss", "test/loss", "test/iou", "test/dice"):
+        assert summaries[0][score] == pytest.approx(summaries[1][score], abs=2e-4), score
 
 
 def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
         ("seed=-1", "seed=-1 must be a whole number from 0"),
         ("data.num_workers=-1", "data.num_workers=-1 must not be negative"),
         ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches=0 must be at least 1"),
-        ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is none of val/loss"),
+        ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is not one of val/loss"),
         ("trainer.precision=64-true", "trainer.precision=64-true is none of auto, 32-true, bf16"),
         ("trainer.precision=bf16-true", "trainer.precision=bf16-true is none of"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 must be a whole number of at least 1"),

@@ -1,5 +1,6 @@
 """An object of a config."""
 
+import inspect
 from typing import Any
 
 import hydra
@@ -8,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config.checks import check_arguments, one_error
 from anatosegnet.config.composition import EXPECTED
-from anatosegnet.config.recorded import require_admitted
+from anatosegnet.config.recorded import locate, require_admitted, targets
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError
 
@@ -45,4 +46,29 @@ def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
         usual = isinstance(root, TypeError | ValueError | ImportError | AttributeError)
         usual |= type(root).__name__ == "MisconfigurationException"  # Lightning's own
         text = " ".join(str(root).split()) if usual else one_error(root)
+        if isinstance(root, ModuleNotFoundError) and root.name in packages_of(config, key):
+            text += (
+                f"; where {root.name} is your own, run python -m anatosegnet… in the folder that "
+                "holds it, give that folder in PYTHONPATH, or install it: pip install -e FOLDER"
+            )
         raise UserError(f"{key}: {text}") from error
+
+
+def instantiate_with(config: DictConfig, key: str, **parts: Any) -> Any:
+    """`instantiate` with those of the finished parts that the constructor takes."""
+    require_admitted(config, key)  # before anything is imported
+    found = locate(str(OmegaConf.select(config, f"{key}._target_")))
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # there is none of this name, or it is not written in Python
+        return instantiate(config, key)
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = {parameter.name for parameter in parameters}
+    taken = {name: part for name, part in parts.items() if takes_all or name in names}
+    return instantiate(config, key, **taken)
+
+
+def packages_of(config: DictConfig, key: str) -> set[str]:
+    """The top packages of what a config node would build."""
+    node = OmegaConf.to_container(OmegaConf.select(config, key))
+    return {str(target).partition(".")[0] for _, target in targets(node, key)}

@@ -37,7 +37,9 @@ OPTIONAL = {
     "init_from": (str, NoneType), "from_run": (str, NoneType),
 }  # fmt: skip
 SHAPE: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("model", "data", "split", "loss", "optimizer", "trainer", "paths"), (dict,)),
+    **dict.fromkeys(
+        ("model", "data", "split", "loss", "optimizer", "module", "trainer", "paths"), (dict,)
+    ),
     **dict.fromkeys(("model._target_", "data._target_", "split._target_"), (str,)),
     **dict.fromkeys(("name", "data.name"), (str, int, float)),
     **dict.fromkeys(("seed", "data.seed", "data.in_channels", "data.batch_size"), (int,)),
@@ -128,6 +130,7 @@ def renew(config: dict[Any, Any]) -> None:
     """Bring settings as earlier versions recorded them to their present names, in place."""
     for key, value in config.items():
         config[key] = with_strings(value, _renamed, str(key))
+    config.setdefault("module", {"_target_": "anatosegnet.training.SegmentationModule"})
     model = config.get("model")
     attention = model.get("attention") if isinstance(model, dict) else None
     if isinstance(attention, dict) and "residual" in attention:

@@ -4,10 +4,11 @@ import os
 
 import lightning
 import torch
+from lightning import LightningModule
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from anatosegnet.config.monitors import settle_monitors
-from anatosegnet.config.objects import instantiate
+from anatosegnet.config.objects import instantiate, instantiate_with
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.leakage import recorded_split
 from anatosegnet.data.split import Split
@@ -19,7 +20,7 @@ from anatosegnet.training import tracking
 from anatosegnet.training.callbacks import GoOn
 from anatosegnet.training.checkpoints import SafeCheckpointIO
 from anatosegnet.training.contract import require_contract
-from anatosegnet.training.module import SegmentationModule
+from anatosegnet.training.module import network_of
 
 # Lightning's names of the precisions that there are; what it has beside them wants other batches
 PRECISIONS = {
@@ -40,21 +41,30 @@ def build_data(config: DictConfig, recorded: Run | None = None) -> SegmentationD
     return instantiate(config, "data", split=split, augmentation=augmentation)
 
 
-def build_module(config: DictConfig, pretrained: bool | None = None) -> SegmentationModule:
+def build_module(config: DictConfig, pretrained: bool | None = None) -> LightningModule:
     """The network with its loss and optimiser.
 
     Args:
         config: The composed config.
         pretrained: As for `build_network`.
+
+    Raises:
+        UserError: It is no LightningModule around the network, or cannot configure its optimiser.
     """
-    module = SegmentationModule(
-        build_network(config, pretrained),
-        instantiate(config, "loss"),
-        instantiate(config, "optimizer"),
-        instantiate(config, "scheduler") if config.scheduler else None,
+    module = instantiate_with(
+        config,
+        "module",
+        model=build_network(config, pretrained),
+        loss=instantiate(config, "loss"),
+        optimizer=instantiate(config, "optimizer"),
+        scheduler=instantiate(config, "scheduler") if config.scheduler else None,
         seed=config.seed,
         channels_last=config.get("channels_last", True),
     )
+    if not isinstance(module, LightningModule):
+        target = config.module.get("_target_")
+        raise UserError(f"module: {target} gives no lightning.LightningModule")
+    network_of(module)
     try:
         module.configure_optimizers()  # now, not after the run has begun to write
     except (TypeError, ValueError) as error:
@@ -62,7 +72,7 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Segmenta
     return module
 
 
-def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> lightning.Trainer:
+def build_trainer(config: DictConfig, module: LightningModule, run: Run) -> lightning.Trainer:
     """The trainer with its callbacks and loggers.
 
     Raises:
@@ -91,7 +101,7 @@ def build_trainer(config: DictConfig, module: SegmentationModule, run: Run) -> l
     require_contract(config, module, trainer)
     if config.get("compile"):
         require_compiler(trainer.strategy.root_device)
-        module.model.compile()
+        network_of(module).compile()
     if trainer.is_global_zero:
         settings = OmegaConf.to_container(config, resolve=True)
         with tracking.one_line_errors():

@@ -98,9 +98,10 @@ class Divergence(Callback):
         batch_index: int,
     ) -> None:
         """Keep the loss; look at all that were kept when it is time."""
-        self._losses.append(outputs["loss"].detach())
-        self._batches.append((batch_index, batch["index"]))
-        if len(self._losses) >= self.every or trainer.is_last_batch:
+        if (loss := (outputs or {}).get("loss")) is not None:
+            self._losses.append(loss.detach())
+            self._batches.append((batch_index, batch["index"]))
+        if self._losses and (len(self._losses) >= self.every or trainer.is_last_batch):
             self._look(trainer)
 
     def _look(self, trainer: lightning.Trainer) -> None:
@@ -163,6 +164,7 @@ class Bar(RichProgressBar):
     def __init__(self, refresh_rate: int) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=True)
         self._first: tuple[float, int] | None = None
+        self._loss: Tensor | None = None
         self._shown: dict[str, Any] = {}
 
     def configure_columns(self, trainer: lightning.Trainer) -> list[Any]:
@@ -170,14 +172,25 @@ class Bar(RichProgressBar):
         columns = super().configure_columns(trainer)
         return [column for column in columns if type(column).__name__ != "CustomTimeColumn"]
 
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        *rest: Any,
+    ) -> None:
+        """Keep the loss on its device: what `self.log` gives a bar is fetched at every step."""
+        self._loss = (outputs or {}).get("loss")
+        super().on_train_batch_end(trainer, pl_module, outputs, *rest)
+
     def get_metrics(self, trainer: lightning.Trainer, module: Any) -> dict[str, Any]:
         """What stands behind the bar; the loss is fetched from the device only now and then."""
         items = super().get_metrics(trainer, module)
         items.pop("v_num", None)
         now, step = time.perf_counter(), trainer.global_step
         self._first = self._first or (now, step)
-        if (step % self.refresh_rate == 0 or step < 3) and module.last_loss is not None:
-            loss = f"{float(module.last_loss):.3f}"
+        if (step % self.refresh_rate == 0 or step < 3) and self._loss is not None:
+            loss = f"{float(self._loss):.3f}"
             left = trainer.estimated_stepping_batches - step
             if step > self._first[1] and math.isfinite(left):
                 seconds = (now - self._first[0]) / (step - self._first[1]) * left

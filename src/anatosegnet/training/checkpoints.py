@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import _configure_optimizers
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -15,7 +17,6 @@ from anatosegnet.files.checkpoint import UnusableCheckpoint, read_checkpoint
 from anatosegnet.files.writing import replacing
 from anatosegnet.network import require_fit
 from anatosegnet.run import Run
-from anatosegnet.training.module import SegmentationModule
 
 # what Lightning needs to go on, beside the weights
 TRAINING: dict[str, type] = {
@@ -90,7 +91,7 @@ def keep_as(path: Path, other: Path) -> None:
         path.replace(other)
 
 
-def usable_checkpoint(run: Run, module: SegmentationModule) -> tuple[Path | None, list[str]]:
+def usable_checkpoint(run: Run, module: LightningModule) -> tuple[Path | None, list[str]]:
     """The newest checkpoint to go on from, and what is wrong with a newer one.
 
     Args:
@@ -133,7 +134,7 @@ def take_last_as_best(run: Run) -> None:
 
 
 def require_training_state(
-    checkpoint: Mapping[str, Any], module: SegmentationModule, path: Path
+    checkpoint: Mapping[str, Any], module: LightningModule, path: Path
 ) -> None:
     """UnusableCheckpoint unless a training of a module can go on from a checkpoint."""
     require_fit(checkpoint["state_dict"], module, path)
@@ -150,22 +151,21 @@ def require_training_state(
         raise UnusableCheckpoint(f"{path} cannot be used ({text})") from error
 
 
-def _restore(checkpoint: Mapping[str, Any], module: SegmentationModule) -> None:
+def _restore(checkpoint: Mapping[str, Any], module: LightningModule) -> None:
     """Load the state of optimiser and schedule into new ones; raises what that raises."""
-    configured = module.configure_optimizers()
-    if not isinstance(configured, dict):
-        configured = {"optimizer": configured}
-    parts = {"optimizer_states": "optimizer", "lr_schedulers": "lr_scheduler"}
-    for key, part in parts.items():
-        wanted = [configured[part]] if part in configured else []
+    configured: Any = module.configure_optimizers()
+    optimizers, schedulers, _ = _configure_optimizers(configured)
+    schedulers = [s["scheduler"] if isinstance(s, dict) else s for s in schedulers]
+    for key, wanted in {"optimizer_states": optimizers, "lr_schedulers": schedulers}.items():
         if len(checkpoint[key]) != len(wanted):
             raise ValueError(f"{len(checkpoint[key])} {key} instead of {len(wanted)}")
         for target, state in zip(wanted, checkpoint[key], strict=True):
             target.load_state_dict(state)
-    for parameter, state in configured["optimizer"].state.items():
-        for name in MOMENTS:
-            if isinstance(state.get(name), Tensor) and state[name].shape != parameter.shape:
-                raise ValueError(f"{name} of another shape")
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for name in MOMENTS:
+                if isinstance(state.get(name), Tensor) and state[name].shape != parameter.shape:
+                    raise ValueError(f"{name} of another shape")
     if not all(isinstance(state, dict) for state in checkpoint["callbacks"].values()):
         raise TypeError("callbacks")
     int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])

@@ -5,19 +5,21 @@ from typing import Any
 
 import lightning
 import torch
+from lightning import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from anatosegnet.data.transforms import two_sizes
 from anatosegnet.errors import UserError, reason
+from anatosegnet.metrics.overlap import two_logits
 from anatosegnet.network import kind, require_logits
-from anatosegnet.training.module import SegmentationModule
+from anatosegnet.training.module import network_of
 from anatosegnet.training.outcome import is_out_of_memory, out_of_memory
 
 
 def require_contract(
-    config: DictConfig, module: SegmentationModule, trainer: lightning.Trainer
+    config: DictConfig, module: LightningModule, trainer: lightning.Trainer
 ) -> None:
     """Send black images through network and loss as training and validation will.
 
@@ -31,22 +33,33 @@ def require_contract(
         trainer: Gives device and precision.
 
     Raises:
-        UserError: The network fails on this size, or gives no logits (B, 2, H, W); or the loss
-            fails, or is no single number.
+        UserError: The network fails on this size, or gives no logits (B, 1 or 2, H, W); or the
+            loss fails, is no single number, or has no gradient.
     """
     size = two_sizes(config.data.image_size)
     device = trainer.strategy.root_device
+    memory_format = getattr(module, "memory_format", torch.contiguous_format)
 
-    def send(trial: SegmentationModule, count: int) -> None:
+    def send(trial: LightningModule, count: int) -> None:
         images = torch.zeros(count, config.data.in_channels, *size, device=device)
-        images = images.contiguous(memory_format=module.memory_format)
-        logits = attempt(config, "model", trial.model, images)
-        require_logits(logits, images, type(module.model).__name__)
+        images = images.contiguous(memory_format=memory_format)
+        network, loss_function = network_of(trial), getattr(trial, "loss", None)
+        logits = attempt(config, "model", network, images)
+        require_logits(logits, images, type(network).__name__)
+        if not isinstance(loss_function, nn.Module):  # a module with a loss of its own
+            return
         mask = torch.zeros(count, *size, dtype=torch.long, device=device)
-        loss = attempt(config, "loss", trial.loss, logits.float(), mask)
+        with torch.enable_grad():
+            logits = two_logits(logits.detach().float()).requires_grad_()
+            loss = attempt(config, "loss", loss_function, logits, mask)
+        name = type(loss_function).__name__
         if not (isinstance(loss, Tensor) and loss.is_floating_point() and loss.dim() == 0):
-            name = type(module.loss).__name__
             raise UserError(f"loss: {name} gives {kind(loss)}; wanted is a single number")
+        if not loss.requires_grad:
+            raise UserError(
+                f"loss: {name} gives a number without gradient, so that nothing would be learned; "
+                "compute it from the logits in torch, without detach, argmax or numpy"
+            )
 
     with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
         try:

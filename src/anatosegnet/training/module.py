@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
+from anatosegnet.errors import UserError
 from anatosegnet.metrics.overlap import (
     BENCHMARK_BATCH,
     PixelCounts,
@@ -18,6 +19,7 @@ from anatosegnet.metrics.overlap import (
     lesion_probability,
     overlap_scores,
     pooled_scores,
+    two_logits,
 )
 
 Batch = dict[str, Any]
@@ -33,7 +35,8 @@ class SegmentationModule(lightning.LightningModule):
     batch, n = ``trainer.log_every_n_steps``.
 
     Args:
-        model: (B, C, H, W) images -> (B, K, H, W) logits, K ≥ 2, class 0 is background.
+        model: (B, C, H, W) images -> (B, K, H, W) logits, class 0 is background; K = 1 is the
+            lesion alone, see `two_logits`.
         loss: (logits, mask (B, H, W) int64) -> scalar.
         optimizer: Takes the parameters.
         scheduler: Takes the optimizer; stepped every epoch.
@@ -57,7 +60,6 @@ class SegmentationModule(lightning.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.seed = seed
-        self.last_loss: Tensor | None = None
         self.val_counts = PixelCounts()
         self.test_counts = PixelCounts()
         # not self.log's own mean: over processes with unequal shares it divides by a rounded count
@@ -65,8 +67,8 @@ class SegmentationModule(lightning.LightningModule):
         self.test_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> float32 logits (B, K, H, W)."""
-        return self.model(image.contiguous(memory_format=self.memory_format)).float()
+        """Images (B, C, H, W) -> float32 logits (B, K, H, W), K ≥ 2."""
+        return two_logits(self.model(image.contiguous(memory_format=self.memory_format)).float())
 
     def on_train_epoch_start(self) -> None:
         """Log the epoch's learning rate and seed the epoch.
@@ -84,8 +86,6 @@ class SegmentationModule(lightning.LightningModule):
         loss = self.loss(logits, batch["mask"])
         epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
-        # for the progress bar; what self.log gives it is fetched from the device at every step
-        self.last_loss = loss.detach()
         self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
         if batch_index % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/iou", mean_iou(logits, batch["mask"]), batch_size=size, **epoch_mean)
@@ -142,6 +142,14 @@ class SegmentationModule(lightning.LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+
+def network_of(module: lightning.LightningModule) -> nn.Module:
+    """The network of any module: what `evaluate` applies; UserError where there is none."""
+    network = getattr(module, "model", None)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"module: {type(module).__name__} keeps no network in self.model")
+    return network
 
 
 def mean_iou(logits: Tensor, mask: Tensor) -> Tensor:

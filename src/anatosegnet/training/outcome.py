@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses by convention: 128 + the signal
 DISK = (errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE)  # what befalls a disk as a whole
+NEVER_LOGGED = re.compile(
+    r"\(monitor='(.+?)'\)` could not find|conditioned on metric `(.+?)` which"
+)
 WORKER_DIED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 
 
@@ -41,7 +44,7 @@ def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Itera
     except (SystemExit, KeyboardInterrupt):  # SystemExit is Lightning's answer to Ctrl-C
         _say_how_to_go_on(run, trainer, "interrupted", INTERRUPTED)
     except BaseException as error:
-        known = _known(error, config, run)
+        known = _known(error, config, run, sorted(trainer.callback_metrics))
         if trainer.is_global_zero and run.exists:  # not a folder that was removed
             with suppress(OSError, UserError):  # the disk may be full
                 text = str(known or error).splitlines() or [type(error).__name__]
@@ -64,7 +67,9 @@ def _say_how_to_go_on(run: Run, trainer: "lightning.Trainer", state: str, status
     raise SystemExit(status) from None
 
 
-def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | None:
+def _known(
+    error: BaseException, config: DictConfig, run: Run, logged: Sequence[str]
+) -> UserError | None:
     """A failure that one line explains."""
     if isinstance(error, UserError):
         return error
@@ -83,9 +88,14 @@ def _known(error: BaseException, config: DictConfig, run: Run) -> UserError | No
         text = text.removeprefix(f"{CaseError.__module__}.CaseError: ")
         return UserError(f"{text}; what was finished is kept, {go_on}")
     text = reason(error)
-    if text.startswith("Early stopping conditioned") or (
-        type(error).__name__ == "MisconfigurationException"  # what Lightning judges late
-    ):
+    if never := NEVER_LOGGED.search(text):
+        monitor = never[1] or never[2]
+        keys = [f"callbacks.{key}" for key, callback in (config.callbacks or {}).items()
+                if callback and callback.get("monitor") == monitor]  # fmt: skip
+        return UserError(
+            f"{', '.join(keys)}: monitor={monitor} is never logged; logged are {', '.join(logged)}"
+        )
+    if type(error).__name__ == "MisconfigurationException":  # what Lightning judges late
         return UserError(f"{text}; what was finished is kept")
     if type(error).__name__ in ("BackendCompilerFailed", "InductorError"):  # of a heavy import
         return UserError(f"the network cannot be compiled ({text}); take compile=false")

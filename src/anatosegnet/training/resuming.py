@@ -26,7 +26,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
-    from anatosegnet.training.module import SegmentationModule
+    from lightning import LightningModule
 
 Changes = dict[str, tuple[Any, Any]]  # of each setting: as it was, and as it is now
 
@@ -118,7 +118,7 @@ class Resumption:
         return cls(run, changes)
 
     def require_effect(
-        self, config: DictConfig, module: "SegmentationModule", checkpoint: Path | None
+        self, config: DictConfig, module: "LightningModule", checkpoint: Path | None
     ) -> None:
         """Refuse what the checkpoint to go on from (None: from the start) is at odds with.
 
@@ -134,7 +134,7 @@ class Resumption:
                 f"trainer.max_epochs={epochs}"
             )
         for key, (_, value) in self.changes.items():
-            if key.startswith("loss.") and module.loss.state_dict():
+            if key.startswith("loss.") and has_state(module):
                 raise cannot_change(f"{key}={in_override(value)}", self.run)
 
     def note(self, config: DictConfig) -> None:
@@ -171,6 +171,11 @@ class Resumption:
         """The changes in words."""
         return [f"with {key}={in_override(value)}, was {in_override(before)}"
                 for key, (before, value) in self.changes.items()]  # fmt: skip
+
+
+def has_state(module: "LightningModule") -> bool:
+    """Whether the loss has numbers of its own, which a checkpoint would put back."""
+    return any(name.startswith("loss.") for name in module.state_dict())
 
 
 def epochs_done(checkpoint: Path | None) -> int:
