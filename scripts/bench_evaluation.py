@@ -17,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anatosegnet.data.datasets.busi import BUSIDataModule
+from anatosegnet.data.datasets.busi import BUSISource
+from anatosegnet.data.prepared import find_data
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, score_cases
@@ -51,10 +52,10 @@ def main() -> None:
     """Print wall-clock and processor seconds, the best of three (or once)."""
     surface = "surface" in sys.argv[1:]
     repeats = 1 if "once" in sys.argv[1:] else 3
-    data = BUSIDataModule(os.environ.get("ANATOSEGNET_DATA_DIR", "data"), name="busi")
-    names = tuple(data.prepare_cases())
+    data = find_data(BUSISource(os.environ.get("ANATOSEGNET_DATA_DIR", "data")), "busi")
+    names = tuple(data.cases)
     random = np.random.default_rng(0)
-    maps = [prepared(data.read(data.cases[name])[1], random) for name in names]
+    maps = [prepared(data.read(name)[1], random) for name in names]
     times = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

@@ -35,12 +35,15 @@ from torchvision.transforms import functional as F
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.config.composition import config_directory
+from anatosegnet.config.objects import instantiate
+from anatosegnet.data.build import build_settings, build_source
 from anatosegnet.data.case import Case
 from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.prepared import DataSettings, prepare_data
 from anatosegnet.data.simulator import simulate
+from anatosegnet.data.source import Found, Source
 from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from anatosegnet.training.build import build_data
 
 AUGMENTATIONS = ("none", "released", "light", "strong")
 OURS_PER_TURN = 5  # our epochs are short, so several are timed together
@@ -121,18 +124,17 @@ def flipped_and_moved(
     return image, mask
 
 
-class Synthetic(SegmentationDataModule):
+class Synthetic(Source):
     """Noise with a square, made at the final size: what matters is how many there are."""
 
     simulated = True
 
-    def __init__(self, count: int, **shared: Any) -> None:
-        super().__init__(name="synthetic", **shared)
-        self.count = count
+    def __init__(self, count: int, size: tuple[int, int] = (256, 256)) -> None:
+        self.count, self.size = count, size
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
+    def find_cases(self) -> Found:
         """One case per index."""
-        return [Case(f"case_{index}") for index in range(self.count)], []
+        return Found([Case(f"case_{index}") for index in range(self.count)])
 
     def content_of(self, case: Case) -> str:
         """The name decides."""
@@ -141,10 +143,10 @@ class Synthetic(SegmentationDataModule):
     def read(self, case: Case) -> tuple[np.ndarray, np.ndarray]:
         """Noise and a square."""
         generator = np.random.default_rng(int(case.name.removeprefix("case_")))
-        noise = np.frombuffer(generator.bytes(int(np.prod(self.image_size))), np.uint8)
-        mask = np.zeros(self.image_size, np.uint8)
-        mask[: self.image_size[0] // 2, : self.image_size[1] // 2] = 1
-        return np.repeat(noise.reshape(*self.image_size, 1), 3, axis=2), mask
+        noise = np.frombuffer(generator.bytes(int(np.prod(self.size))), np.uint8)
+        mask = np.zeros(self.size, np.uint8)
+        mask[: self.size[0] // 2, : self.size[1] // 2] = 1
+        return np.repeat(noise.reshape(*self.size, 1), 3, axis=2), mask
 
 
 def main() -> None:
@@ -184,46 +186,47 @@ def compose(overrides: list[str], augmentation: str) -> SegmentationDataModule:
     """The data module of a command line, all cases but a few in training."""
     with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = hydra.compose("train", [*overrides, f"augmentation={augmentation}"])
-    data = build_data(config)
-    data.splitter = HoldoutSplit((0.98, 0.01, 0.01))
-    return data
+    pipeline = instantiate(config, "augmentation") if config.augmentation else None
+    split = HoldoutSplit((0.98, 0.01, 0.01))
+    data = prepare_data(build_source(config), build_settings(config), split)
+    return SegmentationDataModule(data, pipeline)
 
 
 def compare_speed(overrides: list[str], repeats: int) -> list[dict[str, Any]]:
     """Images per second of both loaders for each augmentation, taking turns."""
     rows = []
     for number, augmentation in enumerate(AUGMENTATIONS):
-        data = compose(overrides, augmentation)
         started = time.perf_counter()
-        data.setup()
+        loading = compose(overrides, augmentation)
         seconds = time.perf_counter() - started
-        assert data.split is not None
+        data, settings = loading.prepared, loading.prepared.settings
         cases = [data.cases[name] for name in data.split.train]
         if number == 0:
             print(
-                f"{data.name}: {len(cases)} images to {data.image_size[0]}×{data.image_size[1]} px,"
-                f" batch {data.batch_size}, {data.num_workers} workers, {os.cpu_count()} cores"
+                f"{data.name}: {len(cases)} images to {settings.size[0]}×{settings.size[1]} px, "
+                f"batch {settings.batch_size}, {settings.num_workers} workers, "
+                f"{os.cpu_count()} cores"
             )
             print(f"start: {seconds:.2f} s to read, check and cache the cases", end="")
         elif number == 1:
             print(f"; {seconds:.2f} s from the cache\n\n{HEADER}")
         theirs_loader = DataLoader(
-            PILDataset(cases, data.image_size, augmentation),
-            batch_size=data.batch_size,
+            PILDataset(cases, settings.size, augmentation),
+            batch_size=settings.batch_size,
             shuffle=True,
-            num_workers=data.num_workers,
-            persistent_workers=data.num_workers > 0,
+            num_workers=settings.num_workers,
+            persistent_workers=settings.num_workers > 0,
             worker_init_fn=one_thread,
         )
-        ours_loader = data.train_dataloader()
+        ours_loader = loading.train_dataloader()
         epochs(theirs_loader), epochs(ours_loader)  # warm: workers started, files in memory
         theirs, ours = [], []  # (seconds, CPU seconds) of an epoch
         for _ in range(repeats):
             theirs.append(epochs(theirs_loader))
-            ours.append(epochs(ours_loader, data.on_after_batch_transfer, OURS_PER_TURN))
+            ours.append(epochs(ours_loader, loading.on_after_batch_transfer, OURS_PER_TURN))
         row = {
             "measure": "speed", "data": data.name, "augmentation": augmentation,
-            "images": len(cases), "workers": data.num_workers, "repeats": repeats,
+            "images": len(cases), "workers": settings.num_workers, "repeats": repeats,
         }  # fmt: skip
         for part, unit in enumerate(("images_per_s", "cpu_ms")):
             for name, turns in (("pil", theirs), ("ours", ours)):
@@ -291,20 +294,19 @@ def compare_memory(counts: list[int], workers: int, cache: str) -> list[dict[str
 def measure_memory(sender: Any, count: int, images: int, workers: int, cache: str) -> None:
     """Load so many images of synthetic cases, over and over, and send the memory it took."""
     split = HoldoutSplit((1 - 2 / 500, 1 / 500, 1 / 500))
-    settings = {"split": split, "cache": "disk", "cache_dir": cache, "num_workers": workers}
-    Synthetic(count, **settings).setup()  # writes the cache
-    data = Synthetic(count, **settings)
-    data.setup()  # reads it, as every run but the first
+    settings = DataSettings("synthetic", cache="disk", cache_dir=cache, num_workers=workers)
+    prepare_data(Synthetic(count), settings, split)  # writes the cache
+    data = prepare_data(Synthetic(count), settings, split)  # reads it, as every run but the first
     sizes = []
-    loader = data.train_dataloader()
+    loader = SegmentationDataModule(data).train_dataloader()
     batches = (batch for _ in itertools.repeat(None) for batch in loader)
-    for number, _ in enumerate(itertools.islice(batches, images // data.batch_size)):
+    for number, _ in enumerate(itertools.islice(batches, images // settings.batch_size)):
         if number % 30 == 29:
             sizes.append(memory_mb())
     pss, rss = (max(size) for size in zip(*sizes, strict=True))
     row = {
         "measure": "memory", "augmentation": "none", "images": count, "workers": workers,
-        "pixels_mb": count * 2 * data.image_size[0] * data.image_size[1] // 10**6,
+        "pixels_mb": count * 2 * settings.size[0] * settings.size[1] // 10**6,
         "pss_mb": pss, "rss_mb": rss,
     }  # fmt: skip
     sender.send(json.dumps(row))

@@ -33,9 +33,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from anatosegnet.data.datasets.phantom import PhantomDataModule
+from anatosegnet.data.build import build_data, build_found_data
+from anatosegnet.data.datasets.phantom import PhantomSource
+from anatosegnet.data.prepared import find_data
 from anatosegnet.run import Run
-from anatosegnet.training.build import build_data, build_module, build_trainer, settle_precision
+from anatosegnet.training.build import build_module, build_trainer, settle_precision
 from bench_attention import machine, matmul_rate, show
 
 Row = dict[str, Any]
@@ -139,11 +141,11 @@ def dataset(given: argparse.Namespace) -> list[str]:
 
 def write_phantoms(folder: Path, count: int, size: int) -> None:
     """Simulated cases as PNG files in the layout of ``data=folder``."""
-    data = PhantomDataModule(name="phantom", count=count, image_size=size)
+    data = find_data(PhantomSource(count), "phantom")
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
-    for name, case in data.prepare_cases().items():
-        image, mask = data.read(case)
+    for name in data.cases:
+        image, mask = data.read(name)
         cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
         cv2.imwrite(str(folder / "labels" / f"{name}.png"), mask * 255)
 
@@ -293,7 +295,6 @@ def loader(given: argparse.Namespace) -> list[Row]:
     config.callbacks, config.trainer.enable_progress_bar = {}, False
     times: dict[str, list[float]] = {"fixed batch": [], "real data": []}
     data = build_data(config)
-    data.setup()
     fixed = FixedBatch(next(iter(data.train_dataloader())), given.batches)
     real = data.train_dataloader
     for _ in range(given.repeats):
@@ -379,8 +380,7 @@ def plain_loop(given: argparse.Namespace, path: Path) -> None:
     given.folder = path.parent
     data_settings = json.loads(os.environ["BENCH_DATA"])
     config = config_of_data(data_settings, given)
-    data = build_data(config)
-    cases = list(data.prepare_cases().values())
+    cases = list(build_found_data(config).cases.values())
     random = np.random.default_rng(0)
     module = build_module(config)
     network = module.model.to(memory_format=torch.contiguous_format).to(given.device)

@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from anatosegnet.data.datasets.busi import BUSIDataModule
+from anatosegnet.data.datasets.busi import BUSISource
 from anatosegnet.data.duplicates import duplicate_groups, find_duplicates
 from anatosegnet.data.groups import disagreements, leakage, with_groups
+from anatosegnet.data.prepared import find_data
 from anatosegnet.data.split import FilesSplit, HoldoutSplit, KFoldSplit, ReleasedSplit, Split
 from anatosegnet.errors import UserError
 
@@ -21,9 +22,9 @@ from anatosegnet.errors import UserError
 def main(root: Path) -> None:
     """Print what is alike in BUSI, and the table of splits."""
     seconds, wall = time.process_time(), time.perf_counter()
-    data = BUSIDataModule(name="busi", root=str(root), include_normal=True)
-    cases = list(data.prepare_cases().values())
-    pairs = find_duplicates((case.name, data.read(case)[0]) for case in cases)
+    data = find_data(BUSISource(str(root), include_normal=True), "busi")
+    cases = list(data.cases.values())
+    pairs = find_duplicates((case.name, data.read(case.name)[0]) for case in cases)
     seconds, wall = time.process_time() - seconds, time.perf_counter() - wall
     print(f"{len(cases)} images read and compared in {seconds:.1f} s of CPU time, {wall:.1f} s\n")
 
@@ -31,16 +32,15 @@ def main(root: Path) -> None:
     names = {case.name for case in tumours}
     among = [pair for pair in pairs if {pair.id_a, pair.id_b} <= names]
     for title, chosen in (("all", pairs), ("tumour images", among)):
-        twins = duplicate_groups(chosen)
-        sizes = Counter(Counter(twins.values()).values())
-        print(f"{title}: {len(chosen)} pairs, {len(twins)} images, {sizes.total()} groups; "
+        duplicates = duplicate_groups(chosen)
+        sizes = Counter(Counter(duplicates.values()).values())
+        print(f"{title}: {len(chosen)} pairs, {len(duplicates)} images, {sizes.total()} groups; "
               f"groups by size {dict(sorted(sizes.items()))}")  # fmt: skip
     print("\nGroups whose classes differ:\n")
     for line in disagreements(cases, duplicate_groups(pairs)):
         print(f"- {line}")
 
-    twins = duplicate_groups(among)
-    grouped = with_groups(tumours, twins)
+    grouped = with_groups(tumours, duplicate_groups(among))
     print("\n| split | train | validation or test | with a near-duplicate in train | pairs cut |")
     print("|---|---|---|---|---|")
     splits: list[tuple[str, Split]] = []

@@ -23,12 +23,12 @@ from omegaconf import DictConfig
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.config.composition import config_directory
-from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.config.objects import instantiate
+from anatosegnet.data.build import build_found_data, build_settings
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
 from anatosegnet.data.records import Resized
 from anatosegnet.errors import UserError
-from anatosegnet.run import replacing
-from anatosegnet.training.build import build_data
+from anatosegnet.files.writing import replacing
 
 OUTLINE = (255, 196, 0)  # RGB
 
@@ -46,33 +46,34 @@ def main() -> None:
     with errors_in_one_line():
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             config = hydra.compose("train", overrides)
-        data = build_data(config)
-        titles, rows = draw(data, options.cases, options.draws, options.each)
+        titles, rows = draw(config, options.cases, options.draws, options.each)
         write(options.output, titles, rows, title(config))
     print(f"written {options.output}")
 
 
 def draw(
-    data: SegmentationDataModule, cases: int, draws: int, each: bool
+    config: DictConfig, cases: int, draws: int, each: bool
 ) -> tuple[list[str], list[list[np.ndarray]]]:
     """Title of each column, and the pictures (H, W, 3) uint8 RGB of each row."""
-    if data.augmentation is None:
+    if not config.augmentation:
         raise UserError("augmentation=none has nothing to show; try augmentation=strong")
-    known = list(data.prepare_cases())
+    augmentation, settings = instantiate(config, "augmentation"), build_settings(config)
+    data = build_found_data(config)
+    known = list(data.cases)
     picked = np.linspace(0, len(known) - 1, min(cases, len(known))).round().astype(int)
     names = [known[index] for index in picked]
-    fresh = FreshCases(data.cases, data.read, data.image_size)
+    fresh = FreshCases(data.cases, data.source.read, settings.size)
     resized = {name: fresh[name] for name in names}
     if each:
-        columns = {name_of(step): certain(step) for step in data.augmentation.transforms}
+        columns = {name_of(step): certain(step) for step in augmentation.transforms}
         drawn = {
-            name: [item(resized, names, one, data.seed, 0, row) for row in range(len(names))]
+            name: [item(resized, names, one, settings.seed, 0, row) for row in range(len(names))]
             for name, one in columns.items()
         }
     else:
         drawn = {
             f"draw {epoch + 1}": [
-                item(resized, names, data.augmentation, data.seed, epoch, row)
+                item(resized, names, augmentation, settings.seed, epoch, row)
                 for row in range(len(names))
             ]
             for epoch in range(draws)

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from anatosegnet.config.composition import config_directory, one_line
 from anatosegnet.config.objects import instantiate
+from anatosegnet.data.build import build_settings, build_source
 from anatosegnet.errors import UserError
-from anatosegnet.training.build import build_data, build_module, settle_precision
+from anatosegnet.training.build import build_module, settle_precision
 from anatosegnet.tuning.space import check, read_space
 from tests.commands import PHANTOMS, QUICK, Shell
 from tests.running import compose
@@ -68,9 +69,13 @@ def test_module_parts_build(option: str) -> None:
 def test_data_parts_build(option: str) -> None:
     """Breaks if a data, split or augmentation YAML does not fit its class."""
     group, choice = option.split("/")
-    data = build_data(compose(f"{group}={choice}", *SMALL, *NEEDS.get(option, [])))
-    assert data.image_size == (256, 256)
-    assert (data.augmentation is None) == (option == "augmentation/none")
+    config = compose(f"{group}={choice}", *SMALL, *NEEDS.get(option, []))
+    assert build_settings(config).size == (256, 256)
+    build_source(config)
+    assert callable(instantiate(config, "split"))
+    assert (not config.augmentation) == (option == "augmentation/none")
+    if config.augmentation:
+        instantiate(config, "augmentation")
 
 
 @pytest.mark.parametrize("option", options("trainer", "callbacks", "logger"))

@@ -14,8 +14,8 @@ from torch import nn
 
 from anatosegnet.config.composition import config_directory
 from anatosegnet.config.objects import instantiate
+from anatosegnet.data.build import build_data
 from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.training.build import build_data
 from anatosegnet.training.module import SegmentationModule
 from tests.running import compose
 
@@ -25,9 +25,7 @@ EPOCHS = 4
 def tiny_data(*overrides: str) -> SegmentationDataModule:
     """Ten phantoms of 32 px in batches of 4: two steps an epoch."""
     small = ("data.count=10", "data.image_size=32", "data.batch_size=4", "data.num_workers=0")
-    data = build_data(compose(*small, "augmentation=light", *overrides))
-    data.setup()
-    return data
+    return build_data(compose(*small, "augmentation=light", *overrides))
 
 
 @functools.cache

@@ -278,7 +278,7 @@ OUTWARD: dict[str, Any] = {
     "data/cache_dir": ["OUT", "../victim", "~/x"],
     "data/cache_limit_gb": [0, 1e-9, -1],
     "data/root": ["/dev", "/proc/self/fd", "OUT", "~"],
-    "data/_target_": ["anatosegnet.data.datamodule.SegmentationDataModule"],
+    "data/_target_": ["anatosegnet.data.SegmentationDataModule"],
     "callbacks/best/dirpath": ["OUT", "../../victim", "~", "/proc/self/cwd/../victim"],
     "callbacks/best/filename": ["../../../victim/best", "OUT/best", "/x"],
     "callbacks/last/dirpath": ["OUT", "file://OUT", "memory://x", "s3://bucket/x", "file:OUT"],

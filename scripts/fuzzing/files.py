@@ -226,16 +226,17 @@ def read_as_mask(path: Path, _: Sandbox) -> Any:
 
 def read_folder(path: Path, box: Sandbox) -> None:
     """A dataset's own tables, with all that depends on them."""
-    from anatosegnet.data.datasets.folder import FolderDataModule
+    from anatosegnet.data.datasets.folder import FolderSource
+    from anatosegnet.data.prepared import find_data
 
-    FolderDataModule(name="folder", root=str(box.data), cache="off").prepare_cases()
+    find_data(FolderSource(str(box.data)), "folder")
 
 
 def read_sheet(path: Path, box: Sandbox) -> None:
     """BrEaST's spreadsheet."""
-    from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGDataModule
+    from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGSource
 
-    BreastLesionsUSGDataModule(name="b", root=str(box.data), cache="off").find_cases()
+    BreastLesionsUSGSource(str(box.data)).find_cases()
 
 
 def read_split(path: Path, box: Sandbox) -> None:

@@ -95,8 +95,7 @@ def find_runs(
     Raises:
         UserError: A directory is no run and holds none, or a run is named twice.
     """
-    from anatosegnet.data.case import Case
-    from anatosegnet.data.datamodule import natural_order
+    from anatosegnet.data.duplicates import natural_key
 
     if given is None or len(given) == 0:
         raise UserError(f"say which runs: {USAGE}")
@@ -107,7 +106,7 @@ def find_runs(
             runs.append(Run.open(directory, trust=trust))
             continue
         inside = sorted(
-            directory.glob("*/config.yaml"), key=lambda path: natural_order(Case(path.parent.name))
+            directory.glob("*/config.yaml"), key=lambda path: natural_key(path.parent.name)
         )
         if not inside:
             raise UserError(f"{directory} is no run and holds none; say which: {USAGE}")

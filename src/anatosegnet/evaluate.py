@@ -23,7 +23,7 @@ from anatosegnet.run import Run, environment
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.prepared import FoundData
     from anatosegnet.evaluation.inference import Predictor
     from anatosegnet.evaluation.scoring import Scored, Scoring
 
@@ -166,7 +166,7 @@ class Chosen(NamedTuple):
     """What is scored, and what to state beside it.
 
     Attributes:
-        data: The data module.
+        data: The data.
         names: The cases.
         split: Which part of what they are, and what is known of it.
         selection: How the epoch was chosen.
@@ -175,7 +175,7 @@ class Chosen(NamedTuple):
         changes: What of the run's data is not as it was recorded.
     """
 
-    data: "SegmentationDataModule"
+    data: "FoundData"
     names: tuple[str, ...]
     split: str
     selection: str
@@ -193,6 +193,7 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
     Raises:
         UserError: The run's split or data were changed since training.
     """
+    from anatosegnet.data.build import build_found_data
     from anatosegnet.data.leakage import (
         about_split,
         leaked,
@@ -202,10 +203,9 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
         seen_in_training,
         unchanged_split,
     )
-    from anatosegnet.training.build import build_data, selection
+    from anatosegnet.training.build import selection
 
     settings = run.config
-    settings.augmentation = None  # of training
     dataset = settings.data.name
     at_home(settings, config.paths, given_keys())
     if own_data and config.get("data") is not None:  # data.root=… alone
@@ -216,8 +216,9 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
                 "dataset"
             )
         settings.data.root = config.data.root
-    own = data = build_data(settings, run)
-    if not own_data:
+    if own_data:
+        data = build_found_data(settings)
+    else:
         external = config.data.copy()
         for key in ("image_size", "in_channels", "normalization", "seed"):
             external[key] = settings.data[key]  # the network's own; never the dataset's
@@ -225,8 +226,8 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
         with open_dict(other):
             other.data, other.paths = external, config.paths
             other.pop(MARK)  # the dataset is of the user's own command line
-        data = build_data(other, run)
-    cases, before = data.prepare_cases(), Changes.recorded(run)
+        data = build_found_data(other)
+    cases, before = data.cases, Changes.recorded(run)
     if data.name == dataset:
         recorded = unchanged_split(run).test
         there = [name for name in recorded if name in cases]
@@ -234,9 +235,8 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
         if own_data or 2 * len(now.of("images")) < len(there) == len(recorded):
             split = recorded_split(run, ["test"])(list(cases.values()))
             changes = require_accepted(run, now, config.accept_changed_data, before)
-            recorded_groups(run, data)
             return Chosen(
-                data,
+                recorded_groups(run, data),
                 split.test,
                 about_split(run, split),
                 selection(settings, split, run.summary.get("epoch_chosen", True)),
@@ -244,6 +244,10 @@ def test_cases(run: Run, config: DictConfig, own_data: bool) -> Chosen:
                 changes,
             )
     chosen = f"epoch chosen on validation cases of {dataset}"
+    try:
+        own = build_found_data(settings)
+    except UserError:  # the run's data lie elsewhere, or are gone
+        own = None
     seen = seen_in_training(run, own, data, cases)
     description = f"none: all cases of {data.name}, trained on {dataset}; {seen}"
     return Chosen(data, tuple(cases), description, chosen, frozenset(), before.of_cases)

@@ -1,6 +1,6 @@
 """What a package shows of its modules, imported when it is asked for.
 
-Configs name objects by the face of their package (``anatosegnet.data.BUSIDataModule``), so that a
+Configs name objects by the face of their package (``anatosegnet.data.BUSISource``), so that a
 later move breaks no recorded run; lazily, so that a program loads only what it uses.
 """
 

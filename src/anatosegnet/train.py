@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # heavy imports wait until the config is known to be good
 
     from anatosegnet.data.changes import Changes
     from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.prepared import PreparedData
     from anatosegnet.training.resuming import Resumption
 
 
@@ -71,13 +72,14 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     import torch
     from lightning.pytorch.utilities.seed import isolate_rng
 
+    from anatosegnet.data.build import build_data
     from anatosegnet.data.changes import changes_in_training
-    from anatosegnet.data.leakage import unchanged_split
+    from anatosegnet.data.leakage import recorded_split, unchanged_split
     from anatosegnet.data.shared_memory import require_shared_memory
+    from anatosegnet.files.split_table import PARTS
     from anatosegnet.report import print_scores
     from anatosegnet.report.curves import write_curves
     from anatosegnet.training.build import (
-        build_data,
         build_module,
         build_trainer,
         processes_here,
@@ -104,8 +106,8 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         settled = settle(config)
         if resume:
             unchanged_split(run)
-        data = build_data(config, run if resume else None)
-        data.setup()
+        loading = build_data(config, recorded_split(run, PARTS) if resume else None)
+        data = loading.prepared
         changes = changes_in_training(config, run, data)
         checkpoint: Path | None = None
         remarks: list[str] = []
@@ -120,7 +122,6 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         transfer = load_weights(module, origin, data) if origin else None
         require_shared_memory(data, processes_here(config))
         trainer = build_trainer(config, module, run)
-        assert data.split is not None
         minutes = run.summary.get("minutes", 0) if resume else 0
 
         if trainer.is_global_zero:
@@ -136,13 +137,13 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
                 say(line)
     table = None
     with outcome(run, config, trainer):
-        trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+        trainer.fit(module, datamodule=loading, ckpt_path=str(checkpoint) if checkpoint else None)
         summary = {"state": "finished", **best_epoch(trainer, run)}
         if trainer.is_global_zero:
             write_curves(run, summary.get("best_epoch"))
         if config.test and "best_epoch" in summary:
             chosen = selection(config, data.split, summary["epoch_chosen"])
-            scores, table = test(trainer, module, data, run, chosen)
+            scores, table = test(trainer, module, loading, run, chosen)
             summary.update(scores)
     summary["minutes"] = round(minutes + (time.perf_counter() - started) / 60, 2)
     if trainer.is_global_zero:
@@ -162,7 +163,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
 def begin(
     config: DictConfig,
     run: Run,
-    data: "SegmentationDataModule",
+    data: "PreparedData",
     changes: "Changes",
     resumption: "Resumption | None" = None,
 ) -> None:
@@ -175,15 +176,13 @@ def begin(
     from anatosegnet.data.duplicates import write_pairs
     from anatosegnet.data.recorded_split import write_split
 
-    assert data.split is not None
-    assert data.leakage is not None
     written_config(config)  # now, and not when half of the run is written: it may be refused
     about: dict[str, Any] = {"state": "running", "directory": str(run.directory.resolve())}
     if resumption:
         about |= resumption.entries(environment()["versions"])
         resumption.note(config)
     else:
-        write_split(run.split_path, data.split, data.cases.values(), data.digests, data.twins)
+        write_split(run.split_path, data.split, data.cases.values(), data.digests, data.duplicates)
         if data.pairs:
             write_pairs(run.duplicates_path, data.pairs)
         command = ["python", "-m", "anatosegnet.train", *sys.argv[1:]]
@@ -214,7 +213,7 @@ def begin(
 def test(
     trainer: "lightning.Trainer",
     module: "lightning.LightningModule",
-    data: "SegmentationDataModule",
+    loading: "SegmentationDataModule",
     run: Run,
     chosen: str,
 ) -> tuple[dict[str, Any], dict[str, "np.ndarray"]]:
@@ -227,14 +226,13 @@ def test(
     from anatosegnet.data.changes import Changes
     from anatosegnet.training.module import SegmentationModule
 
-    trainer.test(module, datamodule=data, ckpt_path=str(run.best_path), verbose=False)
-    assert data.split is not None
-    assert data.leakage is not None
+    trainer.test(module, datamodule=loading, ckpt_path=str(run.best_path), verbose=False)
+    data = loading.prepared
     scores, pooled = {}, {}
     if isinstance(module, SegmentationModule):
         scores, pooled = module.scores(module.test_counts), module.pooled(module.test_counts)
     summary = run.summary
-    height, width = data.image_size
+    height, width = data.settings.size
     conditions = {
         "data": f"{data.title}, {len(data.split.test)} test images",
         "split": f"{data.split.description}; fingerprint {data.split.fingerprint}",
@@ -301,15 +299,13 @@ def best_epoch(trainer: "lightning.Trainer", run: Run) -> dict[str, Any]:
 
 
 def print_start(
-    run: Run, data: "SegmentationDataModule", module: "lightning.LightningModule", chosen: str
+    run: Run, data: "PreparedData", module: "lightning.LightningModule", chosen: str
 ) -> None:
     """What is going to be trained, on what, and where it goes."""
     from anatosegnet.data.case import count_labels
     from anatosegnet.data.groups import disagreements
     from anatosegnet.training.module import network_of
 
-    assert data.split is not None
-    assert data.leakage is not None
     split, network = data.split, network_of(module)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     say(f"run    {run.directory}")
@@ -317,18 +313,18 @@ def print_start(
         say(f"sweep  {' '.join(HydraConfig.get().overrides.task)}")
     excluded = f", {len(data.excluded)} excluded" if data.excluded else ""
     say(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
-    if data.twins:
-        groups = len(set(data.twins.values()))
-        say(f"copies {len(data.twins)} images in {groups} groups of near-duplicates; "
-              f"data.duplicates={data.duplicates}")  # fmt: skip
-        unlike = list(disagreements(data.cases.values(), data.twins))
+    if data.duplicates:
+        groups = len(set(data.duplicates.values()))
+        say(f"copies {len(data.duplicates)} images in {groups} groups of near-duplicates; "
+              f"data.duplicates={data.settings.duplicates}")  # fmt: skip
+        unlike = list(disagreements(data.cases.values(), data.duplicates))
         for line in unlike[:5]:
             say(f"       the same picture, but {line}")
         if len(unlike) > 5:
             say(f"       and {len(unlike) - 5} more; prepare lists them all")
     say(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
           f"{len(split.test)} test; {chosen}; fingerprint {split.fingerprint}")  # fmt: skip
-    if not data.simulated:
+    if not data.source.simulated:
         warning = "warning: " if data.leakage.leaks else ""
         say(f"leaks  {warning}{data.leakage.text}")
     say(f"model  {type(network).__name__}, {parameters:,} parameters")

@@ -9,12 +9,14 @@ import pytest
 from albumentations.pytorch import ToTensorV2
 
 from anatosegnet.data.augmentation import check_augmentation
-from anatosegnet.data.datasets.folder import FolderDataModule
-from anatosegnet.data.datasets.phantom import PhantomDataModule
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.datasets.folder import FolderSource
+from anatosegnet.data.datasets.phantom import PhantomSource
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from tests.conftest import grey_image, write_png
+from tests.preparing import prepared
 from tests.running import compose_tiny
 
 GREY = np.full((32, 48, 1), 90, np.uint8)
@@ -75,11 +77,10 @@ def test_it_is_tried_on_grey_and_colour_images(folder_data: Path) -> None:
     """Breaks if a dataset of both kinds is tried on one, or trying changes what training draws."""
     colour = np.dstack([grey_image(number) for number in (1, 2, 3)])
     write_png(folder_data / "images" / "malignant_12.png", colour)
-    settings = {"name": "f", "root": str(folder_data), "image_size": 32}
+    mixed = prepared(FolderSource(str(folder_data)))
     with pytest.raises(UserError, match="fails on grey images"):
-        FolderDataModule(**settings, augmentation=A.Compose([A.ISONoise(p=1)])).setup()
-    data = PhantomDataModule(10, name="p", image_size=32, augmentation=A.Compose([A.Rotate()]))
-    data.setup()
+        SegmentationDataModule(mixed, A.Compose([A.ISONoise(p=1)]))
+    data = SegmentationDataModule(prepared(PhantomSource(10)), A.Compose([A.Rotate()]))
     drawn = data.dataset("train")[0]["image"]
     again = data.dataset("train")[0]["image"]
     assert (drawn == again).all()

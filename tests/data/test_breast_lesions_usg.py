@@ -7,20 +7,20 @@ import pandas
 import pytest
 
 from anatosegnet.data.case import count_labels
-from anatosegnet.data.datasets.breast_lesions_usg import IMAGES, BreastLesionsUSGDataModule
+from anatosegnet.data.datasets.breast_lesions_usg import IMAGES, BreastLesionsUSGSource
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import found, prepared
 
 
 @pytest.mark.slow
 def test_real_breast_lesions(real_data: Path) -> None:
     """Breaks if classes, tumour masks or pixel sizes of BrEaST are misread."""
-    data = BreastLesionsUSGDataModule(name="b", root=str(real_data), image_size=32)
-    data.setup()
+    data = prepared(BreastLesionsUSGSource(str(real_data)))
     assert count_labels(data.cases.values()) == "252 cases (154 benign, 98 malignant)"
     assert all(0.04 < case.pixel_size_mm < 0.14 for case in data.cases.values())
-    whole = BreastLesionsUSGDataModule(name="b", root=str(real_data), include_normal=True)
-    labels = count_labels(whole.prepare_cases().values())
+    whole = found(BreastLesionsUSGSource(str(real_data), include_normal=True))
+    labels = count_labels(whole.cases.values())
     assert labels == "256 cases (154 benign, 98 malignant, 4 normal)"
     assert not any("other" in path.name for c in whole.cases.values() for path in c.masks)
 
@@ -55,11 +55,11 @@ def write_sheet(root: Path, rows: list, drop: str | None = None) -> None:
 
 def test_breast_lesions_spreadsheet(breast: Path) -> None:
     """Breaks if joined names, pixel sizes (cm), other lesions or normal cases are mistaken."""
-    data = BreastLesionsUSGDataModule(name="b", root=str(breast), include_normal=True)
-    cases = data.prepare_cases()
+    data = found(BreastLesionsUSGSource(str(breast), include_normal=True))
+    cases = data.cases
     assert [case.label for case in cases.values()] == ["benign", "malignant", "normal"]
     assert cases["case001"].pixel_size_mm == pytest.approx(0.08)
-    areas = [data.read(case)[1].sum() for case in cases.values()]
+    areas = [data.read(name)[1].sum() for name in cases]
     assert areas == [100, 200, 0]
 
 
@@ -67,21 +67,20 @@ def test_breast_lesions_problems(breast: Path) -> None:
     """Breaks if spreadsheet and folder may disagree in silence."""
     write_png(breast / IMAGES / "case009.png", grey_image())
     (breast / IMAGES / "case001_tumor.png").unlink()
-    data = BreastLesionsUSGDataModule(name="b", root=str(breast))
     with pytest.raises(UserError) as caught:
-        data.setup()
+        found(BreastLesionsUSGSource(str(breast)))
     assert "2 problems" in str(caught.value)
     assert "case009.png: is in the folder but not in the spreadsheet" in str(caught.value)
     assert "case001_tumor.png: is in the spreadsheet but not in the folder" in str(caught.value)
     write_sheet(breast, [], drop="Classification")
     with pytest.raises(UserError, match="no column Classification"):
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).setup()
+        found(BreastLesionsUSGSource(str(breast)))
     next(breast.glob("*.xlsx")).write_bytes(b"not a spreadsheet")
     with pytest.raises(UserError, match="cannot be read"):
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).setup()
+        found(BreastLesionsUSGSource(str(breast)))
     next(breast.glob("*.xlsx")).unlink()
     with pytest.raises(UserError, match=r"holds no .*\.xlsx"):
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).setup()
+        found(BreastLesionsUSGSource(str(breast)))
 
 
 def test_untidy_spreadsheet_and_folder(breast: Path) -> None:
@@ -96,7 +95,7 @@ def test_untidy_spreadsheet_and_folder(breast: Path) -> None:
     write_sheet(breast, rows)
     (breast / IMAGES / "._case001.png").write_bytes(b"macOS leaves these behind")
     (breast / IMAGES / "Thumbs.db").write_bytes(b"Windows leaves these behind")
-    cases = BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+    cases = found(BreastLesionsUSGSource(str(breast))).cases
     assert [case.pixel_size_mm for case in cases.values()] == [None, pytest.approx(0.1)]
     assert len(cases["case002"].masks) == 2
 
@@ -113,7 +112,7 @@ def test_wrong_rows_are_all_listed(breast: Path) -> None:
     write_png(breast / IMAGES / "case002_tumor2.png", np.zeros((9, 9), np.uint8))
     write_png(breast / IMAGES / "case004.PNG", grey_image())
     with pytest.raises(UserError) as caught:
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).setup()
+        found(BreastLesionsUSGSource(str(breast)))
     message = str(caught.value)
     assert "5 problems" in message
     for words in (

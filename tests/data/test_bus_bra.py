@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from anatosegnet.data.case import count_labels
-from anatosegnet.data.datasets.bus_bra import BUSBRADataModule
+from anatosegnet.data.datasets.bus_bra import BUSBRASource
+from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import found
 
 HEADER = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"
 ROWS = [
@@ -38,16 +40,16 @@ def write_tables(root: Path, header: str = HEADER, rows: list[str] = ROWS) -> No
         (root / f"{folds}-fold-cv.csv").write_text("ID,Pathology,kFold\n" + "\n".join(lines))
 
 
-def read(root: Path, **settings: object) -> BUSBRADataModule:
-    """A BUS-BRA data module."""
-    return BUSBRADataModule(name="bus_bra", root=str(root), image_size=32, **settings)
+def read(root: Path, official_folds: int = 5) -> FoundData:
+    """BUS-BRA, found."""
+    return found(BUSBRASource(str(root), official_folds), name="bus_bra")
 
 
 def test_patients_folds_and_details(bus_bra: Path) -> None:
     """Breaks if the two breasts of a patient are two groups, or folds count from 1."""
     for root in (bus_bra, bus_bra.parent):
         data = read(root)
-        cases = data.prepare_cases()
+        cases = data.cases
         assert count_labels(cases.values()) == "4 cases (3 benign, 1 malignant)"
         assert [case.group for case in cases.values()] == [
             "patient 1", "patient 1", "patient 2", "patient 3",
@@ -59,13 +61,12 @@ def test_patients_folds_and_details(bus_bra: Path) -> None:
         "listed_size": "50×40",
     }  # fmt: skip
     assert "device" not in cases["bus_0003-l"].details
-    assert data.counts(cases.values())["patients"] == 3
+    assert data.source.counts(cases.values())["patients"] == 3
 
 
 def test_pixels_count_where_the_table_is_wrong(bus_bra: Path) -> None:
     """Breaks if a wrong size in the table stops the reading, or resizes an image."""
-    data = read(bus_bra)
-    image, mask = data.read(data.prepare_cases()["bus_0002-s"])
+    image, mask = read(bus_bra).read("bus_0002-s")
     assert image.shape == (40, 50, 3)
     assert mask.sum() == 100
 
@@ -74,11 +75,11 @@ def test_ten_folds_or_none(bus_bra: Path) -> None:
     """Breaks if the other cross-validation cannot be had, or its lack stops everything."""
     lines = "\n".join(f"{row.split(',')[0]},x,10" for row in ROWS)
     (bus_bra / "10-fold-cv.csv").write_text(f"ID,Pathology,kFold\n{lines}\n")
-    assert {case.fold for case in read(bus_bra, official_folds=10).prepare_cases().values()} == {9}
+    assert {case.fold for case in read(bus_bra, official_folds=10).cases.values()} == {9}
     with pytest.raises(UserError, match="official_folds=7"):
         read(bus_bra, official_folds=7)
     (bus_bra / "5-fold-cv.csv").unlink()
-    assert {case.fold for case in read(bus_bra).prepare_cases().values()} == {None}
+    assert {case.fold for case in read(bus_bra).cases.values()} == {None}
 
 
 def test_all_problems_are_listed(bus_bra: Path) -> None:
@@ -92,7 +93,7 @@ def test_all_problems_are_listed(bus_bra: Path) -> None:
     lines = "\n".join(f"{row.split(',')[0]},x,1" for row in ROWS[1:])
     (bus_bra / "5-fold-cv.csv").write_text(f"ID,Pathology,kFold\nbus_0001-l,x,six\n{lines}\n")
     with pytest.raises(UserError) as caught:
-        read(bus_bra).setup()
+        read(bus_bra)
     message = str(caught.value)
     for words in (
         "bus_0001-l has no image", "bus_0001-r has no mask", "bus_0009-l.png: is not in bus_data",
@@ -106,17 +107,17 @@ def test_missing_columns_and_files(bus_bra: Path, tmp_path: Path) -> None:
     """Breaks if a damaged table gives a traceback, or a missing dataset no way out."""
     write_tables(bus_bra, header=HEADER.replace("Pathology", "Diagnosis"))
     with pytest.raises(UserError, match=r"bus_data\.csv has no column Pathology"):
-        read(bus_bra).setup()
+        read(bus_bra)
     (bus_bra / "bus_data.csv").write_bytes(b"ID,Case,Pathology\n\xff\xfe\x00,1,benign\n")
     with pytest.raises(UserError, match="cannot be read as a table"):
-        read(bus_bra).setup()
+        read(bus_bra)
     write_tables(bus_bra, rows=[])
     for path in bus_bra.glob("*/*.png"):
         path.unlink()
     with pytest.raises(UserError, match="lists no case"):
-        read(bus_bra).setup()
+        read(bus_bra)
     (bus_bra / "bus_data.csv").unlink()
     with pytest.raises(UserError, match=r"holds no BUSBRA.*zenodo\.org/records/8231412"):
-        read(bus_bra).setup()
+        read(bus_bra)
     with pytest.raises(UserError, match=r"no folder.*zenodo"):
-        read(tmp_path / "none").setup()
+        read(tmp_path / "none")

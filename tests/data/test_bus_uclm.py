@@ -1,14 +1,17 @@
 """BUS-UCLM: classes from colours, patients from names, and pairs that do not fit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from anatosegnet.data.case import count_labels
-from anatosegnet.data.datasets.bus_uclm import BUSUCLMDataModule
+from anatosegnet.data.datasets.bus_uclm import BUSUCLMSource
+from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import found, prepared
 
 GREEN, RED, WHITE = (0, 255, 0), (0, 0, 255), (255, 255, 255)  # BGR, as OpenCV writes
 
@@ -38,30 +41,30 @@ def bus_uclm(tmp_path: Path) -> Path:
     return root
 
 
-def read(root: Path, **settings: object) -> BUSUCLMDataModule:
-    """A BUS-UCLM data module."""
-    return BUSUCLMDataModule(name="bus_uclm", root=str(root), image_size=32, **settings)
+def read(root: Path, exclude: str | Sequence[str] = (), include_normal: bool = False) -> FoundData:
+    """BUS-UCLM, found."""
+    return found(BUSUCLMSource(str(root), include_normal), exclude, "bus_uclm")
 
 
 def test_classes_and_patients(bus_uclm: Path) -> None:
     """Breaks if green and red are swapped, or a patient's images are apart."""
     for root in (bus_uclm, bus_uclm.parent):
         data = read(root, exclude=["HESN_*"])
-        cases = data.prepare_cases()
+        cases = data.cases
         assert {name: case.label for name, case in cases.items()} == {
             "ALWI_000": "benign", "ANAT_000": "malignant", "ANAT_001": "malignant",
         }  # fmt: skip
     assert [case.group for case in cases.values()] == ["ALWI", "ANAT", "ANAT"]
     assert cases["ANAT_000"].details == {"doppler": "Yes", "label": "Malignant"}
-    assert data.read(cases["ANAT_001"])[1].sum() == 200
-    whole = read(bus_uclm, include_normal=True, exclude="HESN_*").prepare_cases()
+    assert data.read("ANAT_001")[1].sum() == 200
+    whole = read(bus_uclm, include_normal=True, exclude="HESN_*").cases
     assert count_labels(whole.values()) == "4 cases (1 benign, 2 malignant, 1 normal)"
 
 
 def test_pairs_that_do_not_fit_are_named(bus_uclm: Path) -> None:
     """Breaks if a mask of another size is resized, or passed over in silence."""
     with pytest.raises(UserError) as caught:
-        read(bus_uclm, include_normal=True).setup()
+        prepared(BUSUCLMSource(str(bus_uclm), include_normal=True), name="bus_uclm")
     message = str(caught.value)
     assert message.startswith("data bus_uclm: 2 problems")
     assert "data.exclude=[" in message
@@ -73,18 +76,18 @@ def test_other_colours(bus_uclm: Path) -> None:
     """Breaks if a white mask, which tells no class, is given one."""
     write_png(bus_uclm / "masks" / "ALWI_000.png", coloured(WHITE))
     with pytest.raises(UserError, match=r"ALWI_000\.png: its colours are neither green"):
-        read(bus_uclm, exclude="HESN_*").prepare_cases()
+        read(bus_uclm, exclude="HESN_*")
 
 
 def test_damaged_and_missing(bus_uclm: Path, tmp_path: Path) -> None:
     """Breaks if a damaged mask is dropped, or a missing dataset gives no way out."""
     (bus_uclm / "masks" / "ALWI_001.png").write_bytes(b"x")
     with pytest.raises(UserError, match=r"ALWI_001\.png: cannot be decoded"):
-        read(bus_uclm, exclude="HESN_*").setup()
+        prepared(BUSUCLMSource(str(bus_uclm)), exclude="HESN_*")
     (bus_uclm / "INFO.csv").write_text("Bild;Label\n")
     with pytest.raises(UserError, match=r"INFO\.csv has no column Image"):
-        read(bus_uclm).setup()
+        read(bus_uclm)
     for root in (tmp_path / "none", bus_uclm / "images"):
         with pytest.raises(UserError, match=r"by hand from https://data\.mendeley") as caught:
-            read(root).setup()
+            read(root)
         assert "\n" not in str(caught.value)

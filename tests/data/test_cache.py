@@ -15,23 +15,29 @@ import pytest
 
 from anatosegnet.data import cache
 from anatosegnet.data.cache import CaseCache, default_cache_directory
-from anatosegnet.data.datasets.folder import FolderDataModule
-from anatosegnet.data.datasets.phantom import PhantomDataModule
+from anatosegnet.data.datasets.folder import FolderSource
+from anatosegnet.data.datasets.phantom import PhantomSource
 from anatosegnet.data.duplicates import Digests
-from anatosegnet.data.records import WORKING, CacheError, CaseWriter, Record, StoredCases
+from anatosegnet.data.prepared import PreparedData
+from anatosegnet.data.records import WORKING, CachedCase, CacheError, CaseWriter, StoredCases
+from anatosegnet.data.source import Source
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import prepared
 
 SIZE = (32, 48)
 FORK = multiprocessing.get_context("fork")
 
 
-def folder(root: Path, directory: Path, **settings: Any) -> FolderDataModule:
-    """The folder's cases through a cache of their own, set up."""
+def folder(root: Path, directory: Path, **settings: Any) -> PreparedData:
+    """The folder's cases through a cache of their own."""
+    return cached(FolderSource(str(root)), directory, **settings)
+
+
+def cached(source: Source, directory: Path, **settings: Any) -> PreparedData:
+    """The cases of a source through a cache of their own."""
     settings = {"cache": "disk", "image_size": SIZE, "cache_dir": str(directory)} | settings
-    data = FolderDataModule(name="folder", root=str(root), **settings)
-    data.setup()
-    return data
+    return prepared(source, **settings)
 
 
 def folders(directory: Path) -> list[Path]:
@@ -51,7 +57,7 @@ def fill(value: int, count: int = 3) -> Callable[[CaseWriter], bool]:
         for number in range(count):
             image, mask = np.full((*SIZE, 1), value, np.uint8), np.zeros(SIZE, np.uint8)
             small = np.full((8, 8), number, np.uint8)
-            writer.add(Record(f"case {number}", image, mask, small, digests(number), 0.1))
+            writer.add(CachedCase(f"case {number}", image, mask, small, digests(number), 0.1))
         return True
 
     return write
@@ -94,23 +100,15 @@ def test_cached_cases_are_those_read(folder_data: Path, tmp_path: Path) -> None:
 def test_a_second_start_reads_nothing(folder_data: Path, tmp_path: Path) -> None:
     """Breaks if a cache that fits is not used."""
     first = folder(folder_data, tmp_path / "cache")
-    data = FolderDataModule(
-        str(folder_data), name="folder", cache="disk", image_size=SIZE,
-        cache_dir=str(tmp_path / "cache"),
-    )  # fmt: skip
-    data.read = unreadable  # type: ignore[method-assign]
-    data.read.__module__ = first.read.__module__
-    data.setup()
-    assert list(data.resized) == list(first.resized)
-    phantoms = []
-    for _ in range(2):
-        phantom = PhantomDataModule(10, name="p", image_size=32, cache="disk",
-                                    cache_dir=str(tmp_path / "cache"))  # fmt: skip
-        if phantoms:
-            phantom.read = unreadable  # type: ignore[method-assign]
-            phantom.read.__module__ = phantoms[0].read.__module__
-        phantom.setup()
-        phantoms.append(phantom)
+    source = FolderSource(str(folder_data))
+    source.read = unreadable  # type: ignore[method-assign]
+    source.read.__module__ = first.source.read.__module__
+    assert list(cached(source, tmp_path / "cache").resized) == list(first.resized)
+    cached(PhantomSource(10), tmp_path / "cache")
+    phantom = PhantomSource(10)
+    phantom.read = unreadable  # type: ignore[method-assign]
+    phantom.read.__module__ = PhantomSource.__module__
+    cached(phantom, tmp_path / "cache")
 
 
 def test_a_changed_file_is_never_served_stale(folder_data: Path, tmp_path: Path) -> None:
@@ -137,8 +135,7 @@ def test_settings_and_code_have_caches_of_their_own(
     folder(folder_data, tmp_path / "cache", image_size=64)
     assert len(folders(tmp_path / "cache")) == 2
     for seed in (0, 1):
-        PhantomDataModule(10, seed, name="p", image_size=32, cache="disk",
-                          cache_dir=str(tmp_path / "cache")).setup()  # fmt: skip
+        cached(PhantomSource(10, seed), tmp_path / "cache")
     assert len(folders(tmp_path / "cache")) == 4
     monkeypatch.setattr(cache.cv2, "__version__", "other")
     folder(folder_data, tmp_path / "cache")
@@ -167,10 +164,8 @@ def test_a_file_that_changes_while_it_is_read_is_a_problem(
     folder_data: Path, tmp_path: Path
 ) -> None:
     """Breaks if new content is stored under the key of the old."""
-    data = FolderDataModule(
-        name="folder", root=str(folder_data), cache="disk", cache_dir=str(tmp_path / "cache")
-    )
-    whole = data.read
+    source = FolderSource(str(folder_data))
+    whole = source.read
 
     def read(case: Any) -> Any:
         result = whole(case)
@@ -179,9 +174,9 @@ def test_a_file_that_changes_while_it_is_read_is_a_problem(
         return result
 
     read.__module__ = whole.__module__
-    data.read = read  # type: ignore[method-assign]
+    source.read = read  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"benign_2\.png: changed while it was read"):
-        data.setup()
+        cached(source, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -417,7 +412,7 @@ def test_reading_every_case_takes_no_memory(tmp_path: Path) -> None:
     def write(writer: CaseWriter) -> bool:
         for number in range(400):
             ones = np.ones((256, 256), np.uint8)
-            writer.add(Record(str(number), ones[..., None], ones, ones[:8, :8], digests(0), 1.0))
+            writer.add(CachedCase(str(number), ones[..., None], ones, ones[:8, :8], digests(0), 1))
         return True
 
     def resident() -> int:

@@ -20,14 +20,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anatosegnet.data.case import Case, read_image
-from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGDataModule
-from anatosegnet.data.datasets.folder import FolderDataModule
+from anatosegnet.data.case import read_image
+from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGSource
+from anatosegnet.data.datasets.folder import FolderSource
 from anatosegnet.data.preparation.audit import Audit, audit
+from anatosegnet.data.prepared import look_for_data
+from anatosegnet.data.source import Found
 from anatosegnet.data.split import FilesSplit
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
 from tests.data.test_breast_lesions_usg import breast, write_sheet  # noqa: F401 (a fixture)
+from tests.preparing import found, prepared
 
 SIZE = (200, 220)
 RGB = np.random.default_rng(5).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -144,7 +147,8 @@ def put(root: Path, name: str, content: bytes, part: str = "images") -> None:
 
 def look(root: Path, **settings: object) -> Audit:
     """Read everything, as prepare does."""
-    return audit(FolderDataModule(name="folder", root=str(root), **settings), str(root))
+    data, problems = look_for_data(FolderSource(str(root)), "folder", **settings)
+    return audit(data, problems, str(root))
 
 
 def assert_named(result: Audit, complaint: str) -> None:
@@ -190,7 +194,7 @@ def test_png_cut_at_every_chunk(tmp_path: Path, capfd: pytest.CaptureFixture[str
         for cut in cuts:
             (tmp_path / part).mkdir(exist_ok=True)
             (tmp_path / part / f"cut_{cut}.png").write_bytes(PNG[:cut])
-    result = audit(FolderDataModule(name="f", root=str(tmp_path)), str(tmp_path))
+    result = look(tmp_path)
     assert result.records == []
     assert len(result.problems) == len(cuts)
     assert all(DAMAGED in problem and "\n" not in problem for problem in result.problems)
@@ -382,7 +386,7 @@ def test_damaged_tables(root: Path, what: str) -> None:
     put(root, "a.png", PNG)
     (root / "cases.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=complaint) as caught:
-        FolderDataModule(name="f", root=str(root), image_size=32).prepare_cases()
+        found(FolderSource(str(root)))
     assert "Traceback" not in str(caught.value)
 
 
@@ -392,10 +396,8 @@ def test_tables_that_only_look_like_files(root: Path, table: str, what: str) -> 
     """Breaks if a table that is a pipe or a device is waited for, or passed over."""
     put(root, "a.png", PNG)
     SPECIAL[what][0](root / table)
-    data = FolderDataModule(name="f", root=str(root), image_size=32, cache="memory")
     with pytest.raises(UserError, match=SPECIAL[what][1]) as caught:
-        data.prepare_cases()
-        data.find_pairs()
+        prepared(FolderSource(str(root)))
     assert "\n" not in str(caught.value)
 
 
@@ -409,7 +411,7 @@ def test_spreadsheets_and_lists_that_only_look_like_files(
     sheet.unlink()
     SPECIAL[what][0](sheet)
     with pytest.raises(UserError, match=rf"cannot be read \({SPECIAL[what][1]}\)"):
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+        found(BreastLesionsUSGSource(str(breast)))
     with pytest.raises(UserError, match=rf"cannot be read \({SPECIAL[what][1]}\)"):
         FilesSplit(str(sheet), str(sheet))([])
 
@@ -420,7 +422,7 @@ def test_a_spreadsheet_that_explodes(breast: Path) -> None:  # noqa: F811
     with zipfile.ZipFile(sheet, "a", zipfile.ZIP_DEFLATED) as parts:
         parts.writestr("xl/media/huge.xml", bytes(2**28))
     with pytest.raises(UserError, match=r"would unpack to 26\d MB"):
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+        found(BreastLesionsUSGSource(str(breast)))
 
 
 @pytest.mark.parametrize("cell", ["../../x.png", "/etc/hostname", "a/../../x.png", "..", "b\\c"])
@@ -434,24 +436,23 @@ def test_names_that_lead_out_of_the_folder(
     row = [1, "case001.png", "case001_tumor.png", None, 0.01, "benign"]
     row[column] = cell if column == 1 else f"case001_tumor.png&{cell}"
     write_sheet(breast, [tuple(row)])
-    found, problems = BreastLesionsUSGDataModule(name="b", root=str(breast)).look()
-    assert found == []
+    data, problems = look_for_data(BreastLesionsUSGSource(str(breast)), "b")
+    assert not data.cases
     assert f"names {cell!r}, which is no file of" in problems[0]
 
 
 def test_names_of_cases_are_parts_of_paths(root: Path) -> None:
-    """Breaks if a data module may name a case, or a dataset, so that it is written elsewhere."""
+    """Breaks if a source may name a case, or a dataset, so that it is written elsewhere."""
 
-    class Elsewhere(FolderDataModule):
-        def find_cases(self) -> tuple[list[Case], list[str]]:
-            cases, problems = super().find_cases()
-            return [replace(case, name=f"../{case.name}") for case in cases], problems
+    class Elsewhere(FolderSource):
+        def find_cases(self) -> Found:
+            return Found([replace(c, name=f"../{c.name}") for c in super().find_cases().cases])
 
     with pytest.raises(UserError, match=r"must be a name|must not hold"):
-        Elsewhere(name="f", root=str(root), image_size=32).prepare_cases()
+        found(Elsewhere(str(root)))
     for name in ("../../victim", "/tmp/x", "..", "", "a/b"):
         with pytest.raises(UserError, match=r"data\.name="):
-            FolderDataModule(name=name, root=str(root))
+            found(FolderSource(str(root)), name=name)
 
 
 @pytest.mark.parametrize(
@@ -461,7 +462,7 @@ def test_spreadsheet_without_a_column(breast: Path, column: str) -> None:  # noq
     """Breaks if a spreadsheet of another edition gives a traceback."""
     write_sheet(breast, [], drop=column)
     with pytest.raises(UserError, match=rf"\.xlsx has no column {column}") as caught:
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+        found(BreastLesionsUSGSource(str(breast)))
     assert "\n" not in str(caught.value)
 
 
@@ -470,7 +471,7 @@ def test_spreadsheet_that_is_none(breast: Path, content: bytes) -> None:  # noqa
     """Breaks if a damaged spreadsheet gives a traceback."""
     next(breast.glob("*.xlsx")).write_bytes(content)
     with pytest.raises(UserError, match=r"\.xlsx cannot be read") as caught:
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+        found(BreastLesionsUSGSource(str(breast)))
     assert "\n" not in str(caught.value)
 
 
@@ -483,7 +484,7 @@ def test_spreadsheet_with_wrong_cells(breast: Path) -> None:  # noqa: F811
     ]
     write_sheet(breast, rows)
     with pytest.raises(UserError, match="2 problems") as caught:
-        BreastLesionsUSGDataModule(name="b", root=str(breast)).prepare_cases()
+        found(BreastLesionsUSGSource(str(breast)))
     assert "Classification of it is 'malign'" in str(caught.value)
     assert "case002.png: the spreadsheet gives its Pixel_size as '-1'" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""BUSI, a folder, and what all data modules share: what they find, how they complain."""
+"""BUSI, a folder, and what all sources share: what they find, how they complain."""
 
 import pickle
 import shutil
@@ -11,61 +11,63 @@ import pytest
 import torch
 
 from anatosegnet.data.case import count_labels, read_mask
-from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGDataModule
-from anatosegnet.data.datasets.busi import BUSIDataModule
-from anatosegnet.data.datasets.folder import FolderDataModule, class_in_name
-from anatosegnet.data.datasets.phantom import PhantomDataModule
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGSource
+from anatosegnet.data.datasets.busi import BUSISource
+from anatosegnet.data.datasets.folder import FolderSource, class_in_name
+from anatosegnet.data.datasets.phantom import PhantomSource
+from anatosegnet.data.prepared import DataSettings
 from anatosegnet.data.split import FilesSplit
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import found, prepared
 
 BENIGN_SEVERAL = (4, 25, 54, 58, 83, 92, 93, 98, 100, 163, 173, 181, 195, 315, 346, 424)
 SEVERAL_MASKS = {*(f"benign ({number})" for number in BENIGN_SEVERAL), "malignant (53)"}
 
 
-def busi(root: Path, **settings: object) -> BUSIDataModule:
-    """A BUSI data module."""
-    return BUSIDataModule(name="busi", root=str(root), **settings)
+def busi(root: Path, include_normal: bool = False) -> BUSISource:
+    """BUSI in a folder."""
+    return BUSISource(str(root), include_normal)
 
 
-def folder(root: Path, **settings: object) -> FolderDataModule:
-    """A folder data module."""
-    return FolderDataModule(name="folder", root=str(root), **settings)
+def folder(root: Path, include_normal: bool = False) -> FolderSource:
+    """Images and labels in a folder."""
+    return FolderSource(str(root), include_normal)
 
 
 def test_busi_release_layout(busi_release: Path) -> None:
     """Breaks if classes, merged masks or the normal images are mistaken."""
-    cases = busi(busi_release.parent).prepare_cases()
+    cases = found(busi(busi_release.parent)).cases
     assert count_labels(cases.values()) == "5 cases (3 benign, 2 malignant)"
     assert list(cases) == [*(f"benign ({n})" for n in (1, 2, 3)), "malignant (1)", "malignant (2)"]
-    data = busi(busi_release, include_normal=True)
-    assert len(data.prepare_cases()) == 6
-    assert data.read(data.cases["benign (2)"])[1].sum() == 200
-    assert data.read(data.cases["normal (1)"])[1].sum() == 0
+    data = found(busi(busi_release, include_normal=True))
+    assert len(data.cases) == 6
+    assert data.read("benign (2)")[1].sum() == 200
+    assert data.read("normal (1)")[1].sum() == 0
 
 
 @pytest.mark.parametrize("layout", ["Dataset_BUSI_with_GT/labels", "busi/masks/0"])
 def test_busi_layouts_agree(busi_release: Path, tmp_path: Path, layout: str) -> None:
     """Breaks if the same cases differ by the layout they lie in."""
-    release = busi(busi_release, include_normal=True)
+    release = found(busi(busi_release, include_normal=True))
     root, masks = tmp_path / "other", tmp_path / "other" / layout
     images = (root / layout.split("/")[0]) / "images"
-    for name, case in release.prepare_cases().items():
-        write_png(masks / f"{name}.png", release.read(case)[1])
+    for name, case in release.cases.items():
+        write_png(masks / f"{name}.png", release.read(name)[1])
         images.mkdir(parents=True, exist_ok=True)
         shutil.copy(case.image, images / f"{name}.png")
-    other = busi(root, include_normal=True)
-    assert list(other.prepare_cases()) == list(release.cases)
+    other = found(busi(root, include_normal=True))
+    assert list(other.cases) == list(release.cases)
     for name, case in other.cases.items():
         assert case.label == release.cases[name].label
-        for ours, theirs in zip(other.read(case), release.read(release.cases[name]), strict=True):
+        for ours, theirs in zip(other.read(name), release.read(name), strict=True):
             assert (ours == theirs).all()
 
 
 def test_real_busi(real_data: Path) -> None:
     """Breaks if a count of the published dataset is missed, or a mask is not merged."""
-    data = busi(real_data, include_normal=True)
-    data.prepare_cases()
+    data = found(busi(real_data, include_normal=True))
     assert count_labels(data.cases.values()) == "780 cases (437 benign, 210 malignant, 133 normal)"
     assert sum(len(case.masks) for case in data.cases.values()) == 798
     several = {name: case for name, case in data.cases.items() if len(case.masks) > 1}
@@ -74,7 +76,7 @@ def test_real_busi(real_data: Path) -> None:
     gained = {}
     for case in several.values():
         parts = [read_mask(path) for path in case.masks]
-        merged = data.read(case)[1]
+        merged = data.read(case.name)[1]
         assert (merged == np.maximum.reduce(parts)).all()
         gained[case.name] = merged.sum() > parts[0].sum()
     # the second mask of benign (58) lies inside its first
@@ -85,25 +87,23 @@ def test_real_busi(real_data: Path) -> None:
 def test_real_busi_is_read_and_split(real_data: Path) -> None:
     """Breaks if a file of BUSI cannot be read, or a public list stops fitting the cases."""
     lists = [str(real_data / "splits" / f"busi_{part}1.txt") for part in ("train", "val")]
-    data = busi(real_data, split=FilesSplit(*lists), image_size=32)
-    data.setup()
+    data = prepared(busi(real_data), FilesSplit(*lists))
     assert count_labels(data.cases.values()) == "647 cases (437 benign, 210 malignant)"
-    assert [len(data.dataset(part)) for part in ("train", "val", "test")] == [408, 44, 195]
-    assert data.leakage is not None
+    loading = SegmentationDataModule(data)
+    assert [len(loading.dataset(part)) for part in ("train", "val", "test")] == [408, 44, 195]
     assert data.leakage.val == ()  # the tenth is held out by group
     assert data.leakage.text.startswith("45 of 195 test images have a near-duplicate")
 
 
 def test_folder_classes_and_normal(folder_data: Path) -> None:
     """Breaks if the class in a name is not seen, or an empty mask is never allowed."""
-    cases = folder(folder_data).prepare_cases()
+    cases = found(folder(folder_data)).cases
     assert count_labels(cases.values()) == "20 cases (13 benign, 7 malignant)"
     write_png(folder_data / "images" / "x.jpg", grey_image())
     write_png(folder_data / "labels" / "x.png", np.zeros((40, 50), np.uint8))
     with pytest.raises(UserError, match=r"x\.png: the mask is empty"):
-        folder(folder_data).setup()
-    data = folder(folder_data, include_normal=True)
-    data.setup()
+        prepared(folder(folder_data))
+    data = prepared(folder(folder_data, include_normal=True))
     assert data.cases["x"].label == "normal"
 
 
@@ -112,15 +112,15 @@ def test_folder_classes_and_normal(folder_data: Path) -> None:
     [
         (lambda root: busi(root / "none"), ["no folder", "scholar.cu.edu.eg"]),
         (lambda root: busi(root), ["no BUSI layout"]),
-        (lambda root: BreastLesionsUSGDataModule(name="b", root=str(root)), ["no folder", "9WKK"]),
+        (lambda root: BreastLesionsUSGSource(str(root)), ["no folder", "9WKK"]),
         (lambda root: folder(root), ["no folder", "images/"]),
-        (lambda root: FolderDataModule(name="f", root=None), ["data.root=FOLDER"]),
+        (lambda root: FolderSource(None), ["data.root=FOLDER"]),
     ],
 )
 def test_missing_roots_say_how_to_get_the_data(tmp_path: Path, make: object, words: list) -> None:
     """Breaks if a missing dataset ends in a traceback, or without the way out."""
     with pytest.raises(UserError) as caught:
-        make(tmp_path).setup()  # type: ignore[operator]
+        found(make(tmp_path))  # type: ignore[operator]
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
 
@@ -129,9 +129,9 @@ def test_empty_folders(tmp_path: Path) -> None:
     """Breaks if a folder without images passes."""
     for path in ("benign", "images", "labels"):
         (tmp_path / path).mkdir()
-    for data in (busi(tmp_path), folder(tmp_path)):
-        with pytest.raises(UserError, match="holds no image"):
-            data.setup()
+    for source in (busi(tmp_path), folder(tmp_path)):
+        with pytest.raises(UserError, match=r"data data: .* holds no image"):
+            found(source)
 
 
 def test_every_problem_is_listed_in_one_message(busi_release: Path) -> None:
@@ -145,7 +145,7 @@ def test_every_problem_is_listed_in_one_message(busi_release: Path) -> None:
     path = malignant / "malignant (2).png"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError) as caught:
-        busi(busi_release).setup()
+        prepared(busi(busi_release))
     first, *lines = str(caught.value).splitlines()
     assert "6 problems" in first
     expected = [
@@ -169,7 +169,7 @@ def test_folder_partners_and_doubles(folder_data: Path) -> None:
     (folder_data / "images" / ".DS_Store").write_bytes(b"x")
     (folder_data / "images" / "notes.txt").write_text("x")
     with pytest.raises(UserError) as caught:
-        folder(folder_data).setup()
+        prepared(folder(folder_data))
     message = str(caught.value)
     assert "3 problems" in message
     for name in ("alone.png", "orphan.png", "benign_1"):
@@ -179,16 +179,16 @@ def test_folder_partners_and_doubles(folder_data: Path) -> None:
 def test_too_few_cases_for_the_split() -> None:
     """Breaks if a part may be empty, which ends in a crash after an epoch."""
     with pytest.raises(UserError, match="leaves test empty"):
-        PhantomDataModule(name="phantom", count=3, image_size=32).setup()
+        prepared(PhantomSource(count=3))
 
 
 def test_batches_are_the_same_from_disk_memory_and_files(folder_data: Path) -> None:
     """Breaks if the cache changes a pixel, or a batch lacks a part."""
     batches = []
     for cache in ("disk", "memory", "off", True, False):
-        data = folder(folder_data, image_size=[32, 48], batch_size=3, cache=cache)
-        data.setup()
-        assert data.cache == {True: "disk", False: "off"}.get(cache, cache)
+        ready = prepared(folder(folder_data), image_size=[32, 48], batch_size=3, cache=cache)
+        assert ready.settings.cache == {True: "disk", False: "off"}.get(cache, cache)
+        data = SegmentationDataModule(ready)
         raw = next(iter(data.test_dataloader()))
         assert raw["pixels"].dtype == torch.uint8
         batches.append(data.on_after_batch_transfer(raw))
@@ -203,8 +203,7 @@ def test_batches_are_the_same_from_disk_memory_and_files(folder_data: Path) -> N
 
 def test_loaders_leave_the_random_numbers_of_the_network_alone(folder_data: Path) -> None:
     """Breaks if dropout depends on the number of workers, which draw seeds at other times."""
-    data = folder(folder_data, image_size=32, batch_size=3)
-    data.setup()
+    data = SegmentationDataModule(prepared(folder(folder_data), batch_size=3))
     before = torch.get_rng_state()
     loader = data.train_dataloader()
     for _ in range(2):
@@ -216,9 +215,8 @@ def test_loaders_leave_the_random_numbers_of_the_network_alone(folder_data: Path
 @pytest.mark.parametrize("cache", ["memory", "off"])
 def test_a_data_module_goes_to_a_spawned_worker(folder_data: Path, cache: str) -> None:
     """Breaks if cases or readers cannot be sent to workers where fork is not to be had."""
-    data = folder(folder_data, image_size=32, cache=cache)
+    data = SegmentationDataModule(prepared(folder(folder_data), cache=cache))
     data.trainer = lightning.Trainer(logger=False, accelerator="cpu", barebones=True)
-    data.setup()
     dataset = data.dataset("test")
     copy = pickle.loads(pickle.dumps(dataset))
     assert len(pickle.dumps(dataset)) < 50_000
@@ -232,9 +230,7 @@ def test_unicode_and_spaces_in_names(tmp_path: Path) -> None:
             path = tmp_path / part / f"Läsion é {number}.png"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    data = folder(tmp_path, image_size=32)
-    data.setup()
-    assert len(data.cases) == 10
+    assert len(prepared(folder(tmp_path)).cases) == 10
 
 
 def test_names_are_unique(busi_release: Path) -> None:
@@ -243,14 +239,14 @@ def test_names_are_unique(busi_release: Path) -> None:
         write_png(busi_release / part / "extra.PNG", grey_image())
         write_png(busi_release / part / "extra_mask.png", square_mask())
     with pytest.raises(UserError, match=r"^data busi: 1 problem .*:\n  - extra: 2 cases"):
-        busi(busi_release).setup()
+        found(busi(busi_release), name="busi")
 
 
 def test_accents_taken_apart_pair_all_the_same(folder_data: Path) -> None:
     """Breaks if macOS, which takes accents apart, separates an image from its mask."""
     write_png(folder_data / "images" / "Ma\u0308rz.png", grey_image())
     write_png(folder_data / "labels" / "März.PNG", square_mask())
-    assert "März" in folder(folder_data).prepare_cases()
+    assert "März" in found(folder(folder_data)).cases
 
 
 def test_class_is_the_first_word_of_a_name() -> None:
@@ -264,11 +260,11 @@ def test_normal_by_name_or_by_an_empty_mask(folder_data: Path) -> None:
     """Breaks if a normal image trains unasked, or a lesion hides behind the name."""
     write_png(folder_data / "images" / "normal_1.png", grey_image())
     write_png(folder_data / "labels" / "normal_1.png", np.zeros((40, 50), np.uint8))
-    assert "normal_1" not in folder(folder_data).prepare_cases()
-    assert "normal_1" in folder(folder_data, include_normal=True).prepare_cases()
+    assert "normal_1" not in found(folder(folder_data)).cases
+    assert "normal_1" in found(folder(folder_data, include_normal=True)).cases
     write_png(folder_data / "labels" / "normal_1.png", square_mask())
     with pytest.raises(UserError, match="shows a lesion, though the case is normal"):
-        folder(folder_data, include_normal=True).setup()
+        prepared(folder(folder_data, include_normal=True))
 
 
 @pytest.mark.parametrize(
@@ -284,4 +280,4 @@ def test_normal_by_name_or_by_an_empty_mask(folder_data: Path) -> None:
 def test_wrong_settings_are_named(setting: dict) -> None:
     """Breaks if a misspelt setting falls back to another one, or gives a traceback."""
     with pytest.raises(UserError, match=rf"data\.{next(iter(setting))}="):
-        PhantomDataModule(name="phantom", **setting)
+        DataSettings("phantom", **setting)

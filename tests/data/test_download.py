@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from anatosegnet.data import download
-from anatosegnet.data.download import Source, obtain
+from anatosegnet.data.download import Download, obtain
 from anatosegnet.errors import UserError
 
 
@@ -37,12 +37,12 @@ class Server(ThreadingHTTPServer):
         self.ranges, self.status = True, 0
         self.asked: list[str] = []
 
-    def source(self, **settings: Any) -> Source:
+    def source(self, **settings: Any) -> Download:
         """The file as a dataset would name it."""
         checksum = f"sha256:{hashlib.sha256(self.content).hexdigest()}"
         given = {"checksum": checksum, "folder": "data_set", "provides": ("data_set",)}
         url = f"http://127.0.0.1:{self.server_port}/data_set.zip"
-        return Source(url, **{**given, **settings})
+        return Download(url, **{**given, **settings})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ def serve() -> Iterator[Any]:
         server.server_close()
 
 
-def get(source: Source, root: Path) -> Path:
+def get(source: Download, root: Path) -> Path:
     """Obtain without waiting between attempts."""
     return obtain(source, root, lambda done, total: None, pause=0)
 
@@ -231,7 +231,7 @@ def test_archives_not_to_be_trusted(
 def test_a_file_put_there_by_hand(tmp_path: Path) -> None:
     """Breaks if a machine without network cannot use an archive that was carried to it."""
     (tmp_path / "data_set.zip").write_bytes(GOOD)
-    source = Source("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
+    source = Download("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
     get(source, tmp_path)
     assert names(tmp_path) == ["data_set", "data_set.zip"]
 
@@ -253,7 +253,7 @@ def test_an_archive_with_another_top(serve: Any, tmp_path: Path, top: str) -> No
 
 def test_no_network(tmp_path: Path) -> None:
     """Breaks if a machine without network gets a traceback, or a folder half made."""
-    source = Source("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
+    source = Download("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
     with pytest.raises(UserError, match=r"cannot be reached.*refused.*by hand") as caught:
         get(source, tmp_path)
     assert "\n" not in str(caught.value)
@@ -325,6 +325,6 @@ def test_too_little_space_is_seen_before(
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """Breaks if a data folder below a file gives a traceback."""
     (tmp_path / "file").write_text("x")
-    source = Source("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
+    source = Download("http://127.0.0.1:9/data_set.zip", ("data_set",), "data_set")
     with pytest.raises(UserError, match=r"cannot be written .*ANATOSEGNET_DATA_DIR"):
         get(source, tmp_path / "file" / "root")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anatosegnet.data.datasets.busi import BUSIDataModule
+from anatosegnet.data.datasets.busi import BUSISource
 from anatosegnet.data.duplicates import (
     NEIGHBOURS,
     Pair,
@@ -27,6 +27,7 @@ from anatosegnet.data.duplicates import (
     thumbnail,
     write_pairs,
 )
+from anatosegnet.data.prepared import find_data
 from anatosegnet.data.simulator import simulate
 
 Image = np.ndarray
@@ -228,10 +229,10 @@ def test_natural_order() -> None:
 @pytest.mark.slow
 def test_real_busi_and_breast(real_data: Path) -> None:
     """Breaks if a known pair is missed, BrEaST is said to hold copies, or BUSI takes too long."""
-    data = BUSIDataModule(name="busi", root=str(real_data), include_normal=True)
+    data = find_data(BUSISource(str(real_data), include_normal=True), "busi")
     start = time.process_time()
-    names = list(data.prepare_cases())
-    images = {name: data.read(data.cases[name])[0] for name in names}
+    names = list(data.cases)
+    images = {name: data.read(name)[0] for name in names}
     pairs = find_duplicates(images.items())
     assert time.process_time() - start < 60  # of two cores' time: 30 s
     found = {(pair.id_a, pair.id_b) for pair in pairs}

@@ -5,24 +5,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anatosegnet.data.datasets.busi import BUSIDataModule
-from anatosegnet.data.datasets.folder import FolderDataModule
+from anatosegnet.data.datasets.busi import BUSISource
+from anatosegnet.data.datasets.folder import FolderSource
+from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from tests.conftest import grey_image, square_mask, write_png
+from tests.preparing import found, prepared
 from tests.running import compose, compose_small
 
 
-def folder(root: Path, *patterns: str) -> FolderDataModule:
+def folder(root: Path, *patterns: str) -> FoundData:
     """A folder without the cases of the patterns."""
-    return FolderDataModule(name="folder", root=str(root), image_size=32, exclude=patterns)
+    return found(FolderSource(str(root)), patterns, name="folder")
 
 
 def test_names_and_patterns(folder_data: Path) -> None:
     """Breaks if a pattern leaves out too much or too little."""
     data = folder(folder_data, "benign_1", "malignant_1?", "*_[45]")
-    left = set(data.prepare_cases())
+    left = set(data.cases)
     assert sorted(data.excluded) == [
         "benign_1", "benign_4", "benign_5", "malignant_12", "malignant_15", "malignant_18",
     ]  # fmt: skip
@@ -38,7 +40,7 @@ def test_a_name_with_brackets_is_itself(tmp_path: Path) -> None:
     write_png(tmp_path / "images" / "b.png", grey_image())
     write_png(tmp_path / "labels" / "b.png", square_mask())
     data = folder(tmp_path, "a [1]")
-    assert list(data.prepare_cases()) == ["a 1", "b"]  # as a pattern it would fit "a 1"
+    assert list(data.cases) == ["a 1", "b"]  # as a pattern it would fit "a 1"
     assert list(data.excluded) == ["a [1]"]
 
 
@@ -50,23 +52,21 @@ def test_problems_of_excluded_cases_are_silent(busi_release: Path) -> None:
     (benign / "benign (2)_mask_1.png").unlink()
     write_png(benign / "benign (9)_mask.png", square_mask())
     write_png(benign / "benign (3)_mask.png", np.zeros((40, 50), np.uint8))
-    settings = {"name": "busi", "root": str(busi_release), "image_size": 32}
+    busi = BUSISource(str(busi_release))
     with pytest.raises(UserError, match="4 problems"):
-        BUSIDataModule(**settings).prepare_cases()
-    data = BUSIDataModule(**settings, exclude=["benign (9)", "benign (1)", "benign (2)"])
+        found(busi)
     with pytest.raises(UserError, match="1 problem") as caught:
-        data.setup()
+        prepared(busi, exclude=["benign (9)", "benign (1)", "benign (2)"])
     assert "benign (3)_mask.png: the mask is empty" in str(caught.value)
-    data = BUSIDataModule(**settings, exclude="benign*")
-    assert list(data.prepare_cases()) == ["malignant (1)", "malignant (2)"]
+    assert list(found(busi, "benign*").cases) == ["malignant (1)", "malignant (2)"]
 
 
 def test_mistakes(folder_data: Path) -> None:
     """Breaks if a misspelt name, or a pattern for everything, goes unnoticed."""
     with pytest.raises(UserError, match=r"exclude: bening_1 is the name of no case of folder"):
-        folder(folder_data, "benign_1", "bening_1").prepare_cases()
+        folder(folder_data, "benign_1", "bening_1")
     with pytest.raises(UserError, match="leaves no case of folder"):
-        folder(folder_data, "*").prepare_cases()
+        folder(folder_data, "*")
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import cv2
 import pytest
 
 from anatosegnet.data.case import Case
-from anatosegnet.data.datasets.folder import FolderDataModule
-from anatosegnet.data.groups import disagreements, leakage, with_groups, without_copies
+from anatosegnet.data.datasets.folder import FolderSource
+from anatosegnet.data.groups import disagreements, leakage, with_groups, without_duplicates
+from anatosegnet.data.prepared import PreparedData
 from anatosegnet.data.simulator import simulate
-from anatosegnet.data.split import FilesSplit, HoldoutSplit, ReleasedSplit, Split
+from anatosegnet.data.split import FilesSplit, HoldoutSplit, ReleasedSplit, Split, Splitter
 from anatosegnet.errors import UserError
 from tests.conftest import square_mask, write_png
+from tests.preparing import found, prepared
 
 
 def test_patients_and_duplicates_are_united() -> None:
@@ -35,8 +37,8 @@ def test_patients_and_duplicates_are_united() -> None:
 def test_one_of_each_group_stays() -> None:
     """Breaks if dropping leaves a copy behind, or drops what has none."""
     split = Split(("b (10)", "x"), ("b (2)", "y"), ("b (3)", "b (2)"), "two parts")
-    twins = dict.fromkeys(("b (2)", "b (3)", "b (10)"), "b (2)")
-    kept = without_copies(split, twins)
+    duplicates = dict.fromkeys(("b (2)", "b (3)", "b (10)"), "b (2)")
+    kept = without_duplicates(split, duplicates)
     assert (kept.train, kept.val, kept.test) == (("x",), ("b (2)", "y"), ("b (2)",))
     assert kept.description == "two parts, 2 near-duplicates dropped"
 
@@ -83,18 +85,15 @@ def with_copies(tmp_path: Path) -> Path:
     return root
 
 
-def data_of(root: Path, **settings: object) -> FolderDataModule:
-    """The folder's data module, set up."""
-    data = FolderDataModule(name="folder", root=str(root), image_size=32, **settings)
-    data.setup()
-    return data
+def data_of(root: Path, split: Splitter | None = None, **settings: object) -> PreparedData:
+    """The folder's data."""
+    return prepared(FolderSource(str(root)), split, **settings)
 
 
 def test_group_drop_and_keep(with_copies: Path) -> None:
     """Breaks if grouping leaks, dropping keeps a copy, or keeping says nothing."""
     group = data_of(with_copies, split=HoldoutSplit((0.5, 0.25, 0.25)))
-    assert (len(group.pairs), len(group.twins)) == (8, 16)
-    assert group.leakage is not None
+    assert (len(group.pairs), len(group.duplicates)) == (8, 16)
     assert not group.leakage.leaks
     assert "8 groups kept together" in group.split.description
     assert group.cases["malignant_100"].group == "benign_0"
@@ -102,7 +101,7 @@ def test_group_drop_and_keep(with_copies: Path) -> None:
     stay = {*drop.split.train, *drop.split.val, *drop.split.test}
     assert stay == {f"benign_{index}" for index in range(12)}
     assert set(drop.split.test) <= set(group.split.test)  # so that the two can be compared
-    assert sum(len(drop.dataset(part)) for part in ("train", "val", "test")) == 12
+    assert sum(len(getattr(drop.split, part)) for part in ("train", "val", "test")) == 12
     keep = data_of(with_copies, split=HoldoutSplit((0.5, 0.25, 0.25)), duplicates="keep")
     assert keep.leakage.test
     assert f"{len(keep.leakage.test)} of {len(keep.split.test)} test images" in keep.leakage.text
@@ -112,14 +111,14 @@ def test_lists_and_the_released_protocol_tell_their_leaks(
     with_copies: Path, tmp_path: Path
 ) -> None:
     """Breaks if a split that cannot be grouped hides its twins, or its tenth leaks too."""
-    names = list(FolderDataModule(name="f", root=str(with_copies)).prepare_cases())
+    names = list(found(FolderSource(str(with_copies))).cases)
     originals = [name for name in names if int(name.split("_")[1]) < 100]
     (tmp_path / "train.txt").write_text("\n".join(name for name in names if name in originals))
     (tmp_path / "test.txt").write_text("\n".join(n for n in names if n not in originals))
     lists = FilesSplit(str(tmp_path / "train.txt"), str(tmp_path / "test.txt"))
     data = data_of(with_copies, split=lists)
-    twins_in_val = [name for name in data.split.val if name in data.twins]
-    assert len(data.leakage.test) == 8 - len(twins_in_val)
+    duplicates_in_val = [name for name in data.split.val if name in data.duplicates]
+    assert len(data.leakage.test) == 8 - len(duplicates_in_val)
     assert data.leakage.val == ()
     released = data_of(with_copies, split=ReleasedSplit())
     expected = ReleasedSplit()(list(released.cases.values()))
@@ -130,13 +129,12 @@ def test_lists_and_the_released_protocol_tell_their_leaks(
 def test_groups_do_not_depend_on_the_size_of_the_network(with_copies: Path) -> None:
     """Breaks if duplicates are sought on resized images: then image_size would move the split."""
     small = data_of(with_copies)
-    large = FolderDataModule(name="folder", root=str(with_copies), image_size=96, cache=False)
-    large.setup()
+    large = data_of(with_copies, image_size=96, cache=False)
     assert large.pairs == small.pairs
     assert large.split == small.split
 
 
 def test_a_misspelt_handling_is_named(with_copies: Path) -> None:
     """Breaks if data.duplicates=of leaves the copies in."""
-    with pytest.raises(UserError, match=r"data\.duplicates=of is none of group, drop, keep"):
-        FolderDataModule(name="folder", root=str(with_copies), duplicates="of")
+    with pytest.raises(UserError, match=r"data\.duplicates=of must be one of group, drop, keep"):
+        data_of(with_copies, duplicates="of")

@@ -12,14 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from anatosegnet import prepare as program
 from anatosegnet.data.case import Case
-from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGDataModule
-from anatosegnet.data.datasets.bus_uclm import BUSUCLMDataModule
-from anatosegnet.data.datasets.busi import BUSIDataModule
-from anatosegnet.data.datasets.folder import FolderDataModule
-from anatosegnet.data.download import Source
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.datasets.breast_lesions_usg import BreastLesionsUSGSource
+from anatosegnet.data.datasets.bus_uclm import BUSUCLMSource
+from anatosegnet.data.datasets.busi import BUSISource
+from anatosegnet.data.datasets.folder import FolderSource
+from anatosegnet.data.download import Download
 from anatosegnet.data.duplicates import Pair, natural_key
+from anatosegnet.data.preparation import fetch
 from anatosegnet.data.preparation.audit import merged_groups
 from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.errors import UserError
@@ -28,6 +29,7 @@ from anatosegnet.run import Run
 from anatosegnet.train import train
 from tests.conftest import square_mask, write_png
 from tests.data.test_bus_uclm import bus_uclm  # noqa: F401 (a fixture)
+from tests.preparing import found, prepared
 from tests.running import compose, compose_small
 from tests.test_config import command
 
@@ -86,7 +88,7 @@ def test_index_of_a_dataset(
 ) -> None:  # fmt: skip
     """Breaks if a column is wrong, normal images are forgotten, or a twin is not found."""
     published = {"images": 25, "benign": 14, "malignant": 10, "normal": 1, "masks": 26}
-    monkeypatch.setattr(BUSIDataModule, "published", published)
+    monkeypatch.setattr(BUSISource, "published", published)
     out = tmp_path / "index"
     assert prepare(settings(busi_like, out))
     assert sorted(path.name for path in out.iterdir()) == FILES
@@ -145,7 +147,7 @@ def test_all_problems_are_in_the_audit(
     busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if the audit ends at the first bad file, or leaves it out of its list."""
-    monkeypatch.setattr(BUSIDataModule, "published", {})
+    monkeypatch.setattr(BUSISource, "published", {})
     benign = busi_like / "Dataset_BUSI_with_GT" / "benign"
     (benign / "benign (1).png").write_bytes(b"x")
     (benign / "benign (4)_mask.png").unlink()
@@ -162,7 +164,7 @@ def test_pairs_that_do_not_fit_are_named_and_can_be_left_out(
     bus_uclm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
     """Breaks if HESN's masks are resized, or leaving HESN out does not help."""
-    monkeypatch.setattr(BUSUCLMDataModule, "published", {"images": 6, "patients": 3})
+    monkeypatch.setattr(BUSUCLMSource, "published", {"images": 6, "patients": 3})
     out = tmp_path / "out"
     assert not prepare(settings(bus_uclm, out, data="bus_uclm"))
     assert len(json.loads((out / "audit.json").read_text())["problems"]) == 2
@@ -195,20 +197,19 @@ def test_export_trains_on_the_same_tensors(
     busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if resizing, classes, order, groups or names of a copy differ in anything."""
-    monkeypatch.setattr(BUSIDataModule, "published", {"images": 25})
+    monkeypatch.setattr(BUSISource, "published", {"images": 25})
     folder = exported(busi_like, tmp_path, "size=[48,64]")
-    common = {"image_size": [48, 64], "split": HoldoutSplit(seed=3)}
-    original = BUSIDataModule(name="busi", root=str(busi_like), **common)
-    copy = FolderDataModule(name="copy", root=str(folder), **common)
-    for data in (original, copy):
-        data.setup()
+    sources = (BUSISource(str(busi_like)), FolderSource(str(folder)))
+    original, copy = (prepared(s, HoldoutSplit(seed=3), image_size=[48, 64]) for s in sources)
     assert original.split == copy.split
     assert list(original.cases) == list(copy.cases)
     assert [case.label for case in original.cases.values()] == [
         case.label for case in copy.cases.values()
     ]
     for part in ("train", "val", "test"):
-        for ours, theirs in zip(original.dataset(part), copy.dataset(part), strict=True):
+        for ours, theirs in zip(
+            *(SegmentationDataModule(d).dataset(part) for d in (original, copy)), strict=True
+        ):
             assert torch.equal(ours["image"], theirs["image"])
             assert torch.equal(ours["mask"], theirs["mask"])
     assert original.pairs == copy.pairs
@@ -217,8 +218,8 @@ def test_export_trains_on_the_same_tensors(
     assert "normal (1)" not in copy.cases
     shutil.rmtree(folder)
     folder = exported(busi_like, tmp_path, "size=[48,64]", "data.include_normal=true")
-    whole = FolderDataModule(name="copy", root=str(folder), include_normal=True)
-    assert whole.prepare_cases()["normal (1)"].label == "normal"
+    whole = found(FolderSource(str(folder), include_normal=True))
+    assert whole.cases["normal (1)"].label == "normal"
 
 
 @pytest.mark.slow
@@ -226,7 +227,7 @@ def test_export_gives_the_same_scores(
     busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a training on the copy ends in other numbers than on the original."""
-    monkeypatch.setattr(BUSIDataModule, "published", {"images": 25})
+    monkeypatch.setattr(BUSISource, "published", {"images": 25})
     folder = exported(busi_like, tmp_path, "size=64")
     scores = []
     for data, root in (("busi", busi_like), ("folder", folder)):
@@ -250,7 +251,7 @@ def test_export_of_folds_and_pixel_sizes(tmp_path: Path) -> None:
     (root / "cases.csv").write_text(table)
     given = {"data": "folder"}
     copy = exported(root, tmp_path, "size=[40,60]", **given)
-    cases = FolderDataModule(name="f", root=str(copy)).prepare_cases()
+    cases = found(FolderSource(str(copy))).cases
     assert [case.fold for case in cases.values()] == [0, 0, 1, 1]
     assert [case.group for case in cases.values()] == ["p0", "p0", "p1", "p1"]
     assert cases["x0"].label == "malignant"
@@ -258,7 +259,7 @@ def test_export_of_folds_and_pixel_sizes(tmp_path: Path) -> None:
     assert cases["x0"].details == {"original_height": "80", "original_width": "120"}
     shutil.rmtree(copy)
     square = exported(root, tmp_path, "size=40", **given)
-    cases = FolderDataModule(name="f", root=str(square)).prepare_cases()
+    cases = found(FolderSource(str(square))).cases
     assert cases["x0"].pixel_size_mm is None  # pixels are no longer square
 
 
@@ -268,7 +269,7 @@ def test_export_refuses(busi_like: Path, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="problems of busi to put right first"):
         exported(busi_like, tmp_path)
     assert not (tmp_path / "export").exists()
-    monkeypatch.setattr(BUSIDataModule, "published", {"images": 25})
+    monkeypatch.setattr(BUSISource, "published", {"images": 25})
     tiny = np.zeros((91, 128), np.uint8)
     tiny[11, 11] = 255
     write_png(busi_like / "Dataset_BUSI_with_GT" / "benign" / "benign (2)_mask.png", tiny)
@@ -301,7 +302,7 @@ def test_only_what_is_missing_is_fetched(
     """Breaks if data that is there is fetched again, or a missing file is not asked for."""
     asked: list[str] = []
     monkeypatch.setattr(
-        "anatosegnet.data.download.obtain",
+        "anatosegnet.data.preparation.fetch.obtain",
         lambda source, root, progress: asked.append(source.name) or root,
     )
     prepare(settings(busi_like, tmp_path / "out"))
@@ -314,22 +315,22 @@ def test_only_what_is_missing_is_fetched(
     assert asked == ["BrEaST-Lesions_USG-images_and_masks-Dec-15-2023.zip"]
 
 
-def test_sources_are_complete() -> None:
-    """Breaks if a source names a checksum that is none, or a pattern its own folder misses."""
-    for module in (BUSIDataModule, BreastLesionsUSGDataModule):
-        for source in module.sources:
-            assert isinstance(source, Source)
-            assert source.url.startswith("https://")
-            assert source.folder is None or source.folder in source.provides
-            kind, _, digits = source.checksum.partition(":")
-            assert not source.checksum or len(digits) == {"sha256": 64, "md5": 32}[kind]
+def test_downloads_are_complete() -> None:
+    """Breaks if a download names a checksum that is none, or a pattern its own folder misses."""
+    for source in (BUSISource, BreastLesionsUSGSource):
+        for file in source.downloads:
+            assert isinstance(file, Download)
+            assert file.url.startswith("https://")
+            assert file.folder is None or file.folder in file.provides
+            kind, _, digits = file.checksum.partition(":")
+            assert not file.checksum or len(digits) == {"sha256": 64, "md5": 32}[kind]
 
 
 def test_out_that_cannot_be_written(
     busi_like: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks if a read-only data folder gives a traceback, or is found so after the work."""
-    monkeypatch.setattr(program.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(fetch.os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"is read-only; give out=DIR"):
         prepare(settings(busi_like, busi_like / "index"))
     monkeypatch.undo()

@@ -29,8 +29,7 @@ def test_too_little_room_is_said_before_a_run_begins(
 
 def test_what_is_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if too much is asked for, or too little: of grey phantoms, batches of 4, 32 px."""
-    data = tiny_data()
-    data.num_workers = 4
+    data = tiny_data("data.num_workers=4").prepared
     batch = 4 * 2 * 32 * 32
     assert shared_memory.batch_bytes(data) == batch
     needed = 3 * batch  # 7 training cases are two batches; one more is being used
@@ -39,8 +38,7 @@ def test_what_is_under_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_memory, "free_bytes", lambda: needed - 1)
     with pytest.raises(UserError):
         shared_memory.require_shared_memory(data)
-    data.num_workers = 0
-    shared_memory.require_shared_memory(data)
+    shared_memory.require_shared_memory(tiny_data("data.num_workers=0").prepared)
 
 
 class Unsendable(SegmentationDataset):

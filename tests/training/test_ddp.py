@@ -11,9 +11,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from anatosegnet.data.build import build_data
+from anatosegnet.data.leakage import recorded_split
+from anatosegnet.files.split_table import PARTS
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from anatosegnet.training.build import build_data, build_module, build_trainer
+from anatosegnet.training.build import build_module, build_trainer
 from tests.running import compose
 
 pytestmark = pytest.mark.slow
@@ -68,7 +71,7 @@ def test_two_processes_score_a_checkpoint_like_one(pair: tuple[Run, Run]) -> Non
     module = build_module(config)
     state = torch.load(two.best_path, weights_only=True)["state_dict"]
     module.load_state_dict(state)
-    data = build_data(config, two)
+    data = build_data(config, recorded_split(two, PARTS))
     build_trainer(config, module, two).test(module, datamodule=data, verbose=False)
     scores = module.scores(module.test_counts)
     assert len(scores["iou"]) == 9  # odd: two processes cannot share them evenly

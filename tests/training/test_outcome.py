@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from anatosegnet.data.build import build_data
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from anatosegnet.training.build import build_data, build_module, build_trainer, settle_precision
+from anatosegnet.training.build import build_module, build_trainer, settle_precision
 from anatosegnet.training.callbacks import Divergence
 from anatosegnet.training.module import SegmentationModule
 from anatosegnet.training.outcome import is_out_of_memory, out_of_memory

@@ -90,7 +90,7 @@ def test_image_and_truth_are_those_of_the_case(
     sheet = read_image(tmp_path / "epoch_001.png")
     dataset = data.dataset("val")
     assert len(dataset) == 1  # fewer than four cases
-    image, mask = data.resized[dataset.names[0]]
+    image, mask = data.prepared.resized[dataset.names[0]]
     for picture, expected in ((image[..., 0], image[..., 0].mean()), (mask, mask.mean() * 255)):
         big = np.kron(picture, np.ones((4, 4)))  # 32 × 56 -> 128 × 224
         scores = [

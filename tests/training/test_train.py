@@ -17,11 +17,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config.monitors import LOGGED
+from anatosegnet.data.build import build_data, build_settings, build_source
+from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.leakage import recorded_split
+from anatosegnet.data.prepared import prepare_data
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
+from anatosegnet.files.split_table import PARTS
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from anatosegnet.training.build import build_data, build_module, build_trainer
+from anatosegnet.training.build import build_module, build_trainer
 from anatosegnet.training.starting import open_run
 from tests.running import SMALL, compose_small, heed_ctrl_c, wait_for
 
@@ -152,8 +157,9 @@ def test_overfits_four_phantoms(tmp_path: Path) -> None:
         "+trainer.limit_val_batches=0",
         "+trainer.enable_checkpointing=false",
     )
-    data = build_data(config)
-    data.splitter = Same()
+    data = SegmentationDataModule(
+        prepare_data(build_source(config), build_settings(config), Same())
+    )
     module = build_module(config)
     trainer = build_trainer(config, module, run)
     trainer.fit(module, datamodule=data)
@@ -171,7 +177,7 @@ def test_scores_do_not_depend_on_batch_size(trained_run: Run) -> None:
         state = torch.load(trained_run.best_path, weights_only=True)["state_dict"]
         module.load_state_dict(state)
         trainer = build_trainer(config, module, trained_run)
-        data = build_data(config, trained_run)
+        data = build_data(config, recorded_split(trained_run, PARTS))
         trainer.test(module, datamodule=data, verbose=False)
         results.append(module.scores(module.test_counts))
     for other in results[1:]:
@@ -233,6 +239,7 @@ def test_training_imports_only_what_it_needs() -> None:
     """Breaks if a library that the chosen config does not need makes every start slower."""
     code = (
         "import sys; from tests.running import compose; from anatosegnet.training.build import *\n"
+        "from anatosegnet.data.build import build_data\n"
         "from anatosegnet.run import Run; import anatosegnet.train\n"
         "config = compose('experiment=demo'); build_data(config)\n"
         "module = build_module(config); build_trainer(config, module, Run('unused'))\n"

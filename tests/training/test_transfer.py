@@ -84,8 +84,7 @@ def test_nothing_fits_or_nothing_there(tmp_path: Path) -> None:
 
 def test_test_cases_seen_before_are_named(tmp_path: Path) -> None:
     """Breaks if pre-training on the test cases goes unsaid, at once or over a further run."""
-    data = tiny_data()
-    assert data.split is not None
+    data = tiny_data().prepared
     first, second = saved(tmp_path / "first", tiny_module()), saved(tmp_path / "2", tiny_module())
     write_split(first.split_path, data.split, data.cases.values(), data.digests)
     assert load_weights(tiny_module(), first, data).seen == ()

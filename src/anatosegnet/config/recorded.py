@@ -58,7 +58,7 @@ ADMITTED: dict[str, tuple[str, ...]] = {
     "albumentations": (TRANSFORM, "albumentations.BaseCompose"),
     "monai.losses": (MODULE,),
     "anatosegnet": (
-        MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.SegmentationDataModule",
+        MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.Source",
         "anatosegnet.data.split.Splitter",
     ),
 }  # fmt: skip
@@ -68,11 +68,14 @@ NEVER = (
     "monai.losses.perceptual", "lightning.pytorch.serve", "lightning.pytorch.cli",
     *(f"lightning.pytorch.loggers.{name}" for name in ("comet", "litlogger", "mlflow", "neptune")),
 )  # fmt: skip
-# modules whose objects earlier configs named, by the face that shows them now
+# what earlier configs named, and what it is called now; one after the other
 EARLIER = {
-    r"(?:callbacks|ema|module|panels|schedules)": "training",
-    r"data\.(?:busi|breast_lesions_usg|bus_bra|bus_uclm|datamodule|folder|phantom)": "data",
-    r"data\.(?:split|transforms|ultrasound)": "data",
+    r"(?:callbacks|ema|module|panels|schedules)\.(\w+)": r"training.\1",
+    r"data\.(?:busi|breast_lesions_usg|bus_bra|bus_uclm|datamodule|folder|phantom)\.(\w+)": (
+        r"data.\1"
+    ),
+    r"data\.(?:split|transforms|ultrasound)\.(\w+)": r"data.\1",
+    r"data\.(\w+)DataModule": r"data.\1Source",
 }
 # functions of this project that its configs name
 FUNCTIONS = frozenset({
@@ -139,11 +142,11 @@ def renew(config: dict[Any, Any]) -> None:
 
 
 def _renamed(key: str, value: str) -> str:
-    """The face of a package for a ``_target_`` that names one of its earlier modules."""
+    """The present name of a ``_target_`` that names something by an earlier one."""
     if not key.endswith("._target_"):
         return value
     for earlier, now in EARLIER.items():
-        value = re.sub(rf"^anatosegnet\.{earlier}\.(\w+)$", rf"anatosegnet.{now}.\1", value)
+        value = re.sub(rf"^anatosegnet\.{earlier}$", rf"anatosegnet.{now}", value)
     return value
 
 

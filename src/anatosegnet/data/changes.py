@@ -20,8 +20,8 @@ from anatosegnet.errors import UserError
 from anatosegnet.files.split_table import PARTS, UNUSED
 from anatosegnet.run import Run
 
-if TYPE_CHECKING:
-    from anatosegnet.data.datamodule import SegmentationDataModule
+if TYPE_CHECKING:  # heavy
+    from anatosegnet.data.prepared import PreparedData
 
 KEY = "changed_data"  # of summary.json
 CONDITION = "changed data"  # among the conditions of a score
@@ -160,13 +160,13 @@ def parts_of(name: str, split: Split) -> set[str]:
     return {part for part in PARTS if name in getattr(split, part)} or {UNUSED}
 
 
-def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataModule") -> Changes:
+def changes_in_training(config: DictConfig, run: Run, data: "PreparedData") -> Changes:
     """What changed since the run that is gone on with, or repeated, was begun.
 
     Args:
         config: The config of the training.
         run: Its run.
-        data: Its data, set up.
+        data: Its data.
 
     Raises:
         UserError: Something changed, and that was not accepted.
@@ -187,8 +187,8 @@ def changes_in_training(config: DictConfig, run: Run, data: "SegmentationDataMod
     return require_accepted(source, now, accept).of_cases
 
 
-def changes_in_all(run: Run, data: "SegmentationDataModule", split: Split | None = None) -> Changes:
-    """What changed in data that were set up; where a run has no digests, only whether."""
+def changes_in_all(run: Run, data: "PreparedData", split: Split | None = None) -> Changes:
+    """What changed in prepared data; where a run has no digests, only whether."""
     changes = find_changes(run, data.cases, data.digests, split)
     if all(row.mask for row in RecordedSplit(run.split_path).rows):
         return changes

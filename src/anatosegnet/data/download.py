@@ -27,7 +27,7 @@ Progress = Callable[[int, int | None], object]  # bytes done, bytes in all
 
 
 @dataclass(frozen=True)
-class Source:
+class Download:
     """One file on the network that belongs to a dataset.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source:
         return not any(any(root.glob(pattern)) for pattern in self.provides)
 
 
-def obtain(source: Source, root: Path, progress: Progress, pause: float = 1.0) -> Path:
+def obtain(source: Download, root: Path, progress: Progress, pause: float = 1.0) -> Path:
     """Download a file into ``root``, verify it, and unpack it if it is an archive.
 
     A broken download leaves ``NAME.part``, and goes on from there the next time. A file of the
@@ -101,7 +101,7 @@ def obtain(source: Source, root: Path, progress: Progress, pause: float = 1.0) -
         return folder
 
 
-def _download(source: Source, part: Path, progress: Progress, pause: float) -> None:
+def _download(source: Download, part: Path, progress: Progress, pause: float) -> None:
     """Download to ``part``, going on after what it holds; some attempts if the network breaks."""
     import requests
 
@@ -129,7 +129,7 @@ def _download(source: Source, part: Path, progress: Progress, pause: float) -> N
     ) from failure
 
 
-def _one_attempt(source: Source, part: Path, progress: Progress) -> None:
+def _one_attempt(source: Download, part: Path, progress: Progress) -> None:
     import requests
 
     done = part.stat().st_size if part.is_file() else 0
@@ -164,7 +164,7 @@ def _require_space(part: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part))
 
 
-def _verify(source: Source, path: Path) -> None:
+def _verify(source: Download, path: Path) -> None:
     """Compare with the published checksum; without one test that a zip file is whole."""
     if source.checksum:
         kind, _, expected = source.checksum.partition(":")
@@ -226,7 +226,7 @@ def _refuse_evil(archive: zipfile.ZipFile, name: str) -> None:
             raise UserError(f"{name} is encrypted; unpack it by hand into the data folder")
 
 
-def _unpack(source: Source, archive: Path, root: Path) -> Path:
+def _unpack(source: Download, archive: Path, root: Path) -> Path:
     """Unpack beside the goal, then rename: the dataset's folder is there whole or not at all."""
     assert source.folder is not None
     goal = root / source.folder
@@ -244,7 +244,7 @@ def _unpack(source: Source, archive: Path, root: Path) -> Path:
 
 
 @contextmanager
-def _space_and_permission(root: Path, source: Source) -> Iterator[None]:
+def _space_and_permission(root: Path, source: Download) -> Iterator[None]:
     """A full disk and a folder that cannot be written, in one line."""
     part = root / f"{source.name}.part"
     try:
@@ -262,7 +262,7 @@ def _space_and_permission(root: Path, source: Source) -> Iterator[None]:
         ) from error
 
 
-def _by_hand(source: Source, part: Path) -> str:
+def _by_hand(source: Download, part: Path) -> str:
     what = "unpack it to" if source.folder else "put it into"
     return f"download it by hand, and {what} {part.parent}"
 

@@ -21,10 +21,10 @@ FOREIGN_SUFFIXES = frozenset(
 )
 
 
-def require_directory(path: Path, dataset: str, way_out: str) -> Path:
+def require_directory(path: Path, way_out: str) -> Path:
     """The path if it is a directory; else a UserError that says how to get the data."""
     if not path.is_dir():
-        raise UserError(f"data {dataset}: there is no folder {path}; {way_out}")
+        raise UserError(f"there is no folder {path}; {way_out}")
     return path
 
 
@@ -116,9 +116,7 @@ def without_partner(
     ]
 
 
-def read_table(
-    path: Path, columns: tuple[str, ...], delimiter: str, dataset: str
-) -> list[dict[str, str]]:
+def read_table(path: Path, columns: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
     """Rows of a csv file as text without blanks around it, blank rows left out.
 
     Raises:
@@ -127,22 +125,20 @@ def read_table(
     try:
         names, rows = read_rows(path, delimiter)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"data {dataset}: {path} cannot be read as a table ({reason(error)})"
-        ) from error
-    require_columns(path, columns, names, delimiter, dataset)
+        raise UserError(f"{path} cannot be read as a table ({reason(error)})") from error
+    require_columns(path, columns, names, delimiter)
     stripped = ({key: value.strip() for key, value in row.items()} for row in rows)
     return [row for row in stripped if any(row.values())]
 
 
 def require_columns(
-    path: Path, needed: Iterable[str], there: Sequence[str], delimiter: str, dataset: str
+    path: Path, needed: Iterable[str], there: Sequence[str], delimiter: str = ","
 ) -> None:
     """UserError if a table lacks a column: says which ones it has, or how it is delimited."""
     missing = [column for column in needed if column not in there]
     if not missing:
         return
-    line = f"data {dataset}: {path} has no column {', '.join(missing)}"
+    line = f"{path} has no column {', '.join(missing)}"
     if not any(there):
         raise UserError(f"{line}: its first line is empty")
     if len(there) == 1:

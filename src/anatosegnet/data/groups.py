@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import components, natural_key
 from anatosegnet.data.split import Split
 
-Handling = Literal["group", "drop", "keep"]
 
-
-def with_groups(cases: Iterable[Case], twins: Mapping[str, str]) -> list[Case]:
+def with_groups(cases: Iterable[Case], duplicates: Mapping[str, str]) -> list[Case]:
     """Unite patients and groups of near-duplicates that share a case.
 
     Args:
         cases: The cases; their ``group`` is the patient, or empty.
-        twins: Group of near-duplicates of each case that has one; see `duplicate_groups`.
+        duplicates: Group of near-duplicates of each case that has one; see `duplicate_groups`.
 
     Returns:
         The cases, ``group`` the smallest name of the connected component, or empty for a case
@@ -26,17 +23,17 @@ def with_groups(cases: Iterable[Case], twins: Mapping[str, str]) -> list[Case]:
     first: dict[str, str] = {}  # case that stands for a patient
     links = [(case.name, first.setdefault(case.group, case.name)) for case in cases if case.group]
     names = {case.name for case in cases}
-    links += [(name, twin) for name, twin in twins.items() if {name, twin} <= names]
+    links += [pair for pair in duplicates.items() if names.issuperset(pair)]
     group = components((a, b) for a, b in links if a != b)
     return [replace(case, group=group.get(case.name, ""), patient=case.group) for case in cases]
 
 
-def without_copies(split: Split, twins: Mapping[str, str]) -> Split:
+def without_duplicates(split: Split, duplicates: Mapping[str, str]) -> Split:
     """Leave one case of each group of near-duplicates, the first in natural order."""
     present = sorted({*split.train, *split.val, *split.test}, key=natural_key)
     kept: dict[str, str] = {}
     for name in present:
-        kept.setdefault(twins.get(name, name), name)
+        kept.setdefault(duplicates.get(name, name), name)
     stay = set(kept.values())
     train, val, test = (
         tuple(name for name in names if name in stay)
@@ -46,12 +43,12 @@ def without_copies(split: Split, twins: Mapping[str, str]) -> Split:
     return Split(train, val, test, f"{split.description}, {dropped} near-duplicates dropped")
 
 
-def disagreements(cases: Iterable[Case], twins: Mapping[str, str]) -> list[str]:
+def disagreements(cases: Iterable[Case], duplicates: Mapping[str, str]) -> list[str]:
     """A line for each group of near-duplicates whose classes differ."""
     groups: dict[str, list[Case]] = {}
     for case in sorted(cases, key=lambda case: natural_key(case.name)):
-        if case.name in twins:
-            groups.setdefault(twins[case.name], []).append(case)
+        if case.name in duplicates:
+            groups.setdefault(duplicates[case.name], []).append(case)
     return [
         ", ".join(f"{case.name} is {case.label}" for case in group)
         for group in groups.values()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,13 +21,11 @@ from anatosegnet.data.duplicates import (
     thumbnail,
 )
 from anatosegnet.data.groups import Leakage, leakage, with_groups
+from anatosegnet.data.prepared import FoundData
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
-
-if TYPE_CHECKING:
-    from anatosegnet.data.datamodule import SegmentationDataModule
 
 Look = tuple[str, np.ndarray]  # digest of the pixels, thumbnail
 Kept = TypeVar("Kept")
@@ -72,13 +70,13 @@ def about_split(run: Run, split: Split) -> str:
     return f"test part of the run's split ({name}); {known}"
 
 
-def recorded_groups(run: Run, data: "SegmentationDataModule") -> None:
-    """Give the cases of the run's own data the groups under which they were split."""
+def recorded_groups(run: Run, data: FoundData) -> FoundData:
+    """The run's own data, with the groups under which they were split."""
+    cases = dict(data.cases)
     for row in RecordedSplit(run.split_path).rows:
-        if row.group and (case := data.cases.get(row.id)):
-            data.cases[case.name] = replace(
-                case, group=row.group, patient=case.patient or case.group
-            )
+        if row.group and (case := cases.get(row.id)):
+            cases[case.name] = replace(case, group=row.group, patient=case.patient or case.group)
+    return replace(data, cases=cases)
 
 
 def leaked(run: Run) -> frozenset[str]:
@@ -109,8 +107,8 @@ def trained_pixels(run: Run) -> set[str]:
 
 def seen_in_training(
     run: Run,
-    own: "SegmentationDataModule",
-    data: "SegmentationDataModule",
+    own: FoundData | None,
+    data: FoundData,
     names: Iterable[str],
 ) -> str:
     """Which images of another dataset the run trained on or chose its epoch with.
@@ -120,8 +118,8 @@ def seen_in_training(
 
     Args:
         run: The run.
-        own: The data module of the run's own data.
-        data: The one of the cases to score.
+        own: The run's own data; None where they could not be found.
+        data: Those of the cases to score.
         names: Those cases.
 
     Returns:
@@ -132,12 +130,9 @@ def seen_in_training(
     looks = look(data, names)
     seen = {name for name, (digest, _) in looks.items() if digest in known}
     unread = ""
-    if not (own.simulated or data.simulated):
+    if not ((own and own.source.simulated) or data.source.simulated):
         mine = {row.id for row in rows}
-        try:
-            trained = look(own, mine & set(own.prepare_cases()))
-        except UserError:  # the run's data lie elsewhere, or are gone
-            trained = {}
+        trained = look(own, mine & set(own.cases)) if own else {}
         images = {f"own {name}": thumb for name, (_, thumb) in trained.items()}
         images |= {f"new {name}": thumb for name, (_, thumb) in looks.items()}
         for pair in find_duplicates(images.items()):
@@ -158,20 +153,20 @@ def seen_in_training(
     )
 
 
-def read_digests(data: "SegmentationDataModule", names: Iterable[str]) -> dict[str, Digests]:
+def read_digests(data: FoundData, names: Iterable[str]) -> dict[str, Digests]:
     """Digests of each case that can be read."""
     return _read_each(
         data, names, lambda image, mask: Digests(pixel_digest(image), pixel_digest(mask))
     )
 
 
-def look(data: "SegmentationDataModule", names: Iterable[str]) -> dict[str, Look]:
+def look(data: FoundData, names: Iterable[str]) -> dict[str, Look]:
     """Digest and thumbnail of each image that can be read."""
     return _read_each(data, names, lambda image, _: (pixel_digest(image), thumbnail(image)))
 
 
 def _read_each(
-    data: "SegmentationDataModule",
+    data: FoundData,
     names: Iterable[str],
     keep: Callable[[np.ndarray, np.ndarray], Kept],
 ) -> dict[str, Kept]:
@@ -179,7 +174,7 @@ def _read_each(
 
     def one(name: str) -> tuple[str, Kept] | None:
         try:
-            return name, keep(*data.read(data.cases[name]))
+            return name, keep(*data.read(name))
         except CaseError:
             return None  # scoring reports it
 

@@ -40,7 +40,7 @@ class CacheError(Exception):
 
 
 @dataclass(frozen=True)
-class Record:
+class CachedCase:
     """What is kept of a case.
 
     Attributes:
@@ -192,7 +192,7 @@ class CaseWriter:
         self._thumbnails = (temporary / "thumbnails.bin").open("wb")
         _lock(self._file, exclusive=True)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: CachedCase) -> None:
         """Append a case."""
         content = record.mask.tobytes() + record.image.tobytes()
         thumbnail = record.thumbnail.tobytes()

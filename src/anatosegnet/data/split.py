@@ -16,6 +16,9 @@ from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_text
 from anatosegnet.files.split_table import PARTS
 
+# shares for data of few groups; the usual ones first
+OFFERED = ((0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25), (0.4, 0.3, 0.3))
+
 
 @dataclass(frozen=True)
 class Split:
@@ -199,6 +202,29 @@ class FilesSplit(Splitter):
                 )
         description = f"files train {self.train.stem}, {origin}, test {self.test.stem}"
         return Split(train, val, test, description)
+
+
+def require_parts(split: Split, cases: Sequence[Case], seed: int = 0) -> None:
+    """UserError if a part is empty: says how many groups there are, and what would do.
+
+    Args:
+        split: The split.
+        cases: The cases, as they were split.
+        seed: Of the split.
+    """
+    empty = [part for part in PARTS if not getattr(split, part)]
+    if not empty:
+        return
+    line = f"the split ({split.description}) leaves {' and '.join(empty)} empty"
+    groups = len({case.group or case.name for case in cases})
+    known = f"{len(cases)} cases"
+    if groups < len(cases):
+        known += f" are {groups} groups (patients, near-duplicates), which are never cut"
+    for fractions in OFFERED:
+        if all(grouped_parts(cases, fractions, seed)):
+            offer = ",".join(map(str, fractions))
+            raise UserError(f"{line}: {known}; take split=holdout split.fractions=[{offer}]")
+    raise UserError(f"{line}: {known}, too few for three parts; give more cases")
 
 
 def benchmark_split(directory: str, fold: int = 1) -> FilesSplit:

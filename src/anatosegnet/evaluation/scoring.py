@@ -22,7 +22,7 @@ from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tol
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 
 if TYPE_CHECKING:
-    from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.prepared import FoundData
     from anatosegnet.evaluation.inference import Predictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
@@ -136,7 +136,7 @@ class Scored(NamedTuple):
 
 
 def score_cases(
-    data: "SegmentationDataModule",
+    data: "FoundData",
     names: Sequence[str],
     predictor: "Predictor",
     scoring: Scoring,
@@ -146,7 +146,7 @@ def score_cases(
     """Score cases in batches and write ``overlays/`` and ``thumbnails/``.
 
     Args:
-        data: The data module.
+        data: The data.
         names: The cases, in the order of the result.
         predictor: The network.
         scoring: What is scored.
@@ -231,15 +231,13 @@ def draw(
         (directory / "thumbnails" / f"{name}_{part}.jpg").write_bytes(picture)
 
 
-def readable_batches(
-    data: "SegmentationDataModule", names: Sequence[str], size: int
-) -> Iterator[list[Read]]:
+def readable_batches(data: "FoundData", names: Sequence[str], size: int) -> Iterator[list[Read]]:
     """Batches of (case, image, mask); at the end a UserError if any case was unreadable."""
     problems: list[str] = []
 
     def read(name: str) -> Read | None:
         try:
-            return data.cases[name], *data.read(data.cases[name])
+            return data.cases[name], *data.read(name)
         except CaseError as error:
             problems.append(str(error))
             return None

@@ -1,4 +1,4 @@
-"""The objects of a run from its config: data, network, trainer."""
+"""The objects of a run from its config: network and trainer."""
 
 import os
 
@@ -9,11 +9,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from anatosegnet.config.monitors import settle_monitors
 from anatosegnet.config.objects import instantiate, instantiate_with
-from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.leakage import recorded_split
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
-from anatosegnet.files.split_table import PARTS
 from anatosegnet.network import build_network
 from anatosegnet.run import Run
 from anatosegnet.training import tracking
@@ -27,18 +24,6 @@ PRECISIONS = {
     "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed", "32": "32-true",
     "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true",
 }  # fmt: skip
-
-
-def build_data(config: DictConfig, recorded: Run | None = None) -> SegmentationDataModule:
-    """The data module, with its split and its augmentation.
-
-    Args:
-        config: The composed config.
-        recorded: A run whose split is taken, as far as its cases are there.
-    """
-    split = recorded_split(recorded, PARTS) if recorded else instantiate(config, "split")
-    augmentation = instantiate(config, "augmentation") if config.augmentation else None
-    return instantiate(config, "data", split=split, augmentation=augmentation)
 
 
 def build_module(config: DictConfig, pretrained: bool | None = None) -> LightningModule:

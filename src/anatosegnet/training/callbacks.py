@@ -109,7 +109,7 @@ class Divergence(Callback):
         batches, self._losses, self._batches = self._batches, [], []
         for loss, (step, indices) in zip(losses, batches, strict=True):
             if not abs(loss) <= self.limit:  # NaN compares false
-                names = trainer.datamodule.split.train  # type: ignore[attr-defined]
+                names = trainer.datamodule.prepared.split.train  # type: ignore[attr-defined]
                 cases = ", ".join(names[index] for index in indices)
                 what = "exploded" if math.isfinite(loss) else "is not a number"
                 raise UserError(

@@ -63,7 +63,8 @@ class ValidationPanels(lightning.Callback):
         items = [dataset[index] for index in self._chosen(dataset)]
         image = trainer.strategy.batch_to_device(collate(items))["image"]  # normalised there
         with trainer.precision_plugin.forward_context():
-            logits = torch.cat([pl_module(some) for some in image.split(data.batch_size)])
+            size = data.prepared.settings.batch_size
+            logits = torch.cat([pl_module(some) for some in image.split(size)])
         self._predictions = (lesion_probability(logits) > 0.5).cpu().numpy()
         self._drawn = False
 
@@ -95,7 +96,8 @@ class ValidationPanels(lightning.Callback):
             (dataset.names[index], *picture_of(dataset, index), prediction)
             for index, prediction in zip(chosen, self._predictions, strict=True)
         ]
-        title = f"{data.name}, {len(chosen)} of {len(dataset)} validation images, epoch {epoch}"
+        images = f"{len(chosen)} of {len(dataset)} validation images"
+        title = f"{data.prepared.name}, {images}, epoch {epoch}"
         if "val/iou" in trainer.callback_metrics:
             title += f", val/iou {float(trainer.callback_metrics['val/iou']):.3f}"
         sheet = panel(title, cases)

@@ -14,7 +14,7 @@ from anatosegnet.network import best_weights, infinite, shape
 from anatosegnet.run import Run
 
 if TYPE_CHECKING:
-    from anatosegnet.data.datamodule import SegmentationDataModule
+    from anatosegnet.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def origin_of(config: DictConfig) -> Run | None:
     return None if directory is None else Run.open(directory, usage="init_from=DIR")
 
 
-def load_weights(
-    module: nn.Module, run: Run, data: "SegmentationDataModule | None" = None
-) -> Transfer:
+def load_weights(module: nn.Module, run: Run, data: "PreparedData | None" = None) -> Transfer:
     """Take the weights of a run's best epoch, as far as names and shapes agree.
 
     Args:
@@ -131,9 +129,8 @@ def load_weights(
     )
 
 
-def seen_before(run: Run, data: "SegmentationDataModule") -> tuple[str, ...]:
+def seen_before(run: Run, data: "PreparedData") -> tuple[str, ...]:
     """Test cases whose very pixels a run, or one that it started from, was trained with."""
-    assert data.split is not None, "call setup() first"
     known: set[str] = set()
     origin: str | None = str(run.directory)
     visited: set[str] = set()

@@ -130,9 +130,10 @@ def interrupt(number: int, _: Any) -> None:
 
 def refuse_tuning_on_test(training: DictConfig) -> None:
     """UserError if the split of the data that are there validates on its test cases."""
+    from anatosegnet.config.objects import instantiate
+    from anatosegnet.data.build import build_found_data
     from anatosegnet.data.groups import with_groups
-    from anatosegnet.training.build import build_data
 
-    data = build_data(training)
-    # copies are looked for by the trials: they move cases between parts, never into two
-    require_separate(data.splitter(with_groups(data.prepare_cases().values(), {})))
+    splitter, data = instantiate(training, "split"), build_found_data(training)
+    # duplicates are looked for by the trials: they move cases between parts, never into two
+    require_separate(splitter(with_groups(data.cases.values(), {})))

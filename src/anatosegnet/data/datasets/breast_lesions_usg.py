@@ -6,17 +6,16 @@ import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from anatosegnet.data.case import CLASSES, NORMAL, Case, Problem, count_cases
-from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.download import Source
+from anatosegnet.data.download import Download
 from anatosegnet.data.files import (
     file_named,
     files_by_stem,
     require_columns,
     require_directory,
 )
+from anatosegnet.data.source import Found, Source
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import LARGEST_TEXT, read_bytes
 
@@ -31,7 +30,7 @@ OTHER_MASKS = "Mask_other_filename"
 TCIA = "https://www.cancerimagingarchive.net/wp-content/uploads/"
 
 
-class BreastLesionsUSGDataModule(SegmentationDataModule):
+class BreastLesionsUSGSource(Source):
     """BrEaST; classes and pixel sizes come from its spreadsheet.
 
     Only tumour masks are used: the ``…_other1.png`` masks show other lesions. The other columns
@@ -40,17 +39,16 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
     Args:
         root: The folder that holds the images' folder and the spreadsheet.
         include_normal: Keep the four images without a lesion.
-        **shared: See `SegmentationDataModule`.
     """
 
-    sources = (
-        Source(
+    downloads = (
+        Download(
             url=f"{TCIA}BrEaST-Lesions_USG-images_and_masks-Dec-15-2023.zip",
             provides=(IMAGES,),
             folder=IMAGES,
             licence="CC BY 4.0, DOI 10.7937/9WKK-Q141",
         ),
-        Source(
+        Download(
             url=f"{TCIA}BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx",
             provides=(SPREADSHEET,),
             licence="CC BY 4.0, DOI 10.7937/9WKK-Q141",
@@ -58,12 +56,15 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
     )
     how_to_get = HOW_TO_GET
     published = {  # noqa: RUF012
-        "images": 256, "benign": 154, "malignant": 98, "normal": 4, "masks": 252,
+        "images": 256,
+        "benign": 154,
+        "malignant": 98,
+        "normal": 4,
+        "masks": 252,
         "masks of other lesions, not used": 14,
-    }  # fmt: skip
+    }
 
-    def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, root: str, include_normal: bool = False) -> None:
         self.root = Path(root)
         self.include_normal = include_normal
 
@@ -73,16 +74,16 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
         others = [_names(case.details.get(OTHER_MASKS.lower(), "")) for case in cases]
         return {**count_cases(cases), "masks of other lesions, not used": sum(map(len, others))}
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
-        """Read the spreadsheet and find its files; see `SegmentationDataModule.find_cases`."""
-        folder = require_directory(self.root / IMAGES, self.name, HOW_TO_GET)
+    def find_cases(self) -> Found:
+        """Read the spreadsheet and find its files; see `Source.find_cases`."""
+        folder = require_directory(self.root / IMAGES, HOW_TO_GET)
         spreadsheets = sorted(self.root.glob(SPREADSHEET))
         if not spreadsheets:
-            raise UserError(f"data {self.name}: {self.root} holds no {SPREADSHEET}; {HOW_TO_GET}")
+            raise UserError(f"{self.root} holds no {SPREADSHEET}; {HOW_TO_GET}")
         cases: list[Case] = []
         problems: list[str] = []
         listed: set[str] = set()
-        for row in _rows(spreadsheets[-1], self.name):
+        for row in _rows(spreadsheets[-1]):
             named = [row["Image_filename"], *_names(row["Mask_tumor_filename"])]
             files = {cell: file_named(folder, cell) for cell in named}
             outside = [cell for cell, path in files.items() if path is None]
@@ -100,8 +101,11 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
             missing = [path for path in (image, *paths) if not path.is_file()]
             faults = [f"{path}: is in the spreadsheet but not in the folder" for path in missing]
             if label not in CLASSES:
-                faults.append(f"{image}: the spreadsheet's Classification of it is {label!r}, not "
-                              f"one of {', '.join(CLASSES)}")  # fmt: skip
+                known = ", ".join(CLASSES)
+                faults.append(
+                    f"{image}: the spreadsheet's Classification of it is {label!r}, not one of "
+                    f"{known}"
+                )
             elif not paths and label != NORMAL:
                 faults.append(f"{image}: the spreadsheet names no tumour mask for it")
             size = _pixel_size_mm(row["Pixel_size"], image, faults)
@@ -115,11 +119,11 @@ class BreastLesionsUSGDataModule(SegmentationDataModule):
             if path.name not in listed and "_other" not in path.stem
         ]
         if not cases and not problems:
-            raise UserError(f"data {self.name}: {spreadsheets[-1]} lists no case; {HOW_TO_GET}")
-        return cases, problems
+            raise UserError(f"{spreadsheets[-1]} lists no case; {HOW_TO_GET}")
+        return Found(cases, problems)
 
 
-def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[dict[str, str]]:
     """The spreadsheet's rows as text; empty cells are ""."""
     import pandas  # half a second that only this dataset pays
 
@@ -131,10 +135,8 @@ def _rows(path: Path, dataset: str) -> list[dict[str, str]]:
             raise ValueError(f"it would unpack to {unpacked / 1e6:.0f} MB")
         table = pandas.read_excel(content, dtype=str).fillna("")
     except Exception as error:  # openpyxl and zipfile raise many kinds for a damaged file
-        raise UserError(
-            f"data {dataset}: {path} cannot be read ({reason(error)}); {HOW_TO_GET}"
-        ) from error
-    require_columns(path, COLUMNS, [str(column) for column in table], ",", dataset)
+        raise UserError(f"{path} cannot be read ({reason(error)}); {HOW_TO_GET}") from error
+    require_columns(path, COLUMNS, [str(column) for column in table])
     return [
         {str(column).strip(): str(cell).strip() for column, cell in row.items()}
         for row in table.to_dict("records")

@@ -2,12 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from anatosegnet.data.case import Case, Problem
-from anatosegnet.data.datamodule import SegmentationDataModule
-from anatosegnet.data.download import Source
+from anatosegnet.data.download import Download
 from anatosegnet.data.files import files_by_stem, find_folder, read_table, require_directory
+from anatosegnet.data.source import Found, Source
 from anatosegnet.errors import UserError
 
 NEEDED = ("Images", "Masks", "bus_data.csv")
@@ -18,7 +17,7 @@ HOW_TO_GET = (
 CLASSES = ("benign", "malignant")
 
 
-class BUSBRADataModule(SegmentationDataModule):
+class BUSBRASource(Source):
     """BUS-BRA: patients are groups, and it comes with folds that keep them together.
 
     ``bus_data.csv`` gives class, patient, BI-RADS, device, histology and side. Some of the sizes
@@ -28,11 +27,10 @@ class BUSBRADataModule(SegmentationDataModule):
         root: The folder ``BUSBRA``, or one that holds it.
         official_folds: 5 or 10: which of its cross-validations gives the folds of
             ``split=official``.
-        **shared: See `SegmentationDataModule`.
     """
 
-    sources = (
-        Source(
+    downloads = (
+        Download(
             url="https://zenodo.org/records/8231412/files/BUSBRA.zip",
             provides=("BUSBRA", "Images"),
             folder="BUSBRA",
@@ -42,28 +40,22 @@ class BUSBRADataModule(SegmentationDataModule):
         ),
     )
     how_to_get = HOW_TO_GET
-    published = {  # noqa: RUF012
-        "images": 1875, "benign": 1268, "malignant": 607, "patients": 1064,
-    }  # fmt: skip
+    published = {"images": 1875, "benign": 1268, "malignant": 607, "patients": 1064}  # noqa: RUF012
 
-    def __init__(self, root: str, official_folds: int = 5, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, root: str, official_folds: int = 5) -> None:
         self.root = Path(root)
         if official_folds not in (5, 10):
             raise UserError(f"data.official_folds={official_folds} must be 5 or 10")
         self.official_folds = official_folds
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
-        """Read the tables and find their files; see `SegmentationDataModule.find_cases`."""
-        require_directory(self.root, self.name, HOW_TO_GET)
+    def find_cases(self) -> Found:
+        """Read the tables and find their files; see `Source.find_cases`."""
+        require_directory(self.root, HOW_TO_GET)
         folder = find_folder((self.root, self.root / "BUSBRA"), NEEDED)
         if folder is None:
-            raise UserError(
-                f"data {self.name}: {self.root} holds no BUSBRA with {', '.join(NEEDED)}; "
-                f"{HOW_TO_GET}"
-            )
+            raise UserError(f"{self.root} holds no BUSBRA with {', '.join(NEEDED)}; {HOW_TO_GET}")
         table = folder / "bus_data.csv"
-        rows = read_table(table, ("ID", "Case", "Pathology"), ",", self.name)
+        rows = read_table(table, ("ID", "Case", "Pathology"))
         folds, problems = self._folds(folder / f"{self.official_folds}-fold-cv.csv")
         images = files_by_stem(folder / "Images", problems)
         masks = files_by_stem(folder / "Masks", problems)
@@ -79,8 +71,9 @@ class BUSBRADataModule(SegmentationDataModule):
             if mask is None:
                 faults.append(f"{table}: {name} has no mask {mask_stem} in {folder / 'Masks'}")
             if label not in CLASSES:
-                faults.append(f"{table}: the Pathology of {name} is {label!r}, not benign or "
-                              "malignant")  # fmt: skip
+                faults.append(
+                    f"{table}: the Pathology of {name} is {label!r}, not benign or malignant"
+                )
             if folds and name not in folds:
                 faults.append(f"{table}: {name} is in no fold of {self.official_folds}-fold-cv.csv")
             problems += [Problem(fault, name) for fault in faults]
@@ -97,8 +90,8 @@ class BUSBRADataModule(SegmentationDataModule):
             if f"bus_{stem.removeprefix('mask_')}" not in images
         ]
         if not cases and not problems:
-            raise UserError(f"data {self.name}: {table} lists no case; {HOW_TO_GET}")
-        return cases, problems
+            raise UserError(f"{table} lists no case; {HOW_TO_GET}")
+        return Found(cases, problems)
 
     def _folds(self, path: Path) -> tuple[dict[str, int], list[str]]:
         """Fold of each case, counted from 0 (the file counts from 1); none without the file."""
@@ -106,15 +99,13 @@ class BUSBRADataModule(SegmentationDataModule):
             return {}, []
         folds: dict[str, int] = {}
         problems: list[str] = []
-        for row in read_table(path, ("ID", "kFold"), ",", self.name):
+        for row in read_table(path, ("ID", "kFold")):
             name = row["ID"].removesuffix(".png")
             if row["kFold"].isdecimal() and 1 <= int(row["kFold"]) <= self.official_folds:
                 folds[name] = int(row["kFold"]) - 1
             else:
-                problems.append(
-                    Problem(f"{path}: the kFold of {name} is {row['kFold']!r}, not 1 to "
-                            f"{self.official_folds}", name)
-                )  # fmt: skip
+                line = f"the kFold of {name} is {row['kFold']!r}, not 1 to {self.official_folds}"
+                problems.append(Problem(f"{path}: {line}", name))
         return folds, problems
 
 

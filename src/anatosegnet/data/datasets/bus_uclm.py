@@ -3,11 +3,10 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from anatosegnet.data.case import NORMAL, UNKNOWN, Case, CaseError, Problem, read_image
-from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.files import find_folder, pair_by_stem, read_table, require_directory
+from anatosegnet.data.source import Found, Source
 from anatosegnet.errors import UserError
 
 NEEDED = ("images", "masks")
@@ -25,7 +24,7 @@ HOW_TO_GET = (
 )
 
 
-class BUSUCLMDataModule(SegmentationDataModule):
+class BUSUCLMSource(Source):
     """BUS-UCLM: the colour of a mask is its class, the first four letters are the patient.
 
     Green is benign, red malignant, black normal. ``INFO.csv``, where it lies beside, adds
@@ -34,30 +33,29 @@ class BUSUCLMDataModule(SegmentationDataModule):
     Args:
         root: The folder with ``images`` and ``masks``, or one that holds it as ``BUS-UCLM``.
         include_normal: Keep the images without a lesion.
-        **shared: See `SegmentationDataModule`.
     """
 
     how_to_get = HOW_TO_GET
     published = {  # noqa: RUF012
-        "images": 683, "benign": 174, "malignant": 90, "normal": 419, "patients": 38,
-    }  # fmt: skip
+        "images": 683,
+        "benign": 174,
+        "malignant": 90,
+        "normal": 419,
+        "patients": 38,
+    }
 
-    def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, root: str, include_normal: bool = False) -> None:
         self.root = Path(root)
         self.include_normal = include_normal
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
-        """Pair the files, and read the masks for their classes; see the base class."""
-        require_directory(self.root, self.name, HOW_TO_GET)
+    def find_cases(self) -> Found:
+        """Pair the files, and read the masks for their classes; see `Source.find_cases`."""
+        require_directory(self.root, HOW_TO_GET)
         folder = find_folder([self.root / place for place in PLACES], NEEDED)
         if folder is None:
-            raise UserError(
-                f"data {self.name}: {self.root} holds no BUS-UCLM with images/ and masks/; "
-                f"{HOW_TO_GET}"
-            )
+            raise UserError(f"{self.root} holds no BUS-UCLM with images/ and masks/; {HOW_TO_GET}")
         pairs, problems = pair_by_stem(folder / "images", folder / "masks")
-        details = self._details(folder / "INFO.csv")
+        details = _details(folder / "INFO.csv")
         with ThreadPoolExecutor() as pool:
             labels = pool.map(_class_of, [mask for _, _, mask in pairs])
             cases = [
@@ -65,25 +63,26 @@ class BUSUCLMDataModule(SegmentationDataModule):
                 for (stem, image, mask), label in zip(pairs, labels, strict=True)
                 if self.include_normal or label != NORMAL
             ]
+        wrong = "its colours are neither green (benign) nor red (malignant)"
         problems += [
-            Problem(f"{case.masks[0]}: its colours are neither green (benign) nor red (malignant)",
-                    case.name)
+            Problem(f"{case.masks[0]}: {wrong}", case.name)
             for case in cases
             if case.label == OTHER_COLOURS
-        ]  # fmt: skip
+        ]
         if not cases and not problems:
-            raise UserError(f"data {self.name}: {folder / 'images'} holds no case; {HOW_TO_GET}")
-        return cases, problems
+            raise UserError(f"{folder / 'images'} holds no case; {HOW_TO_GET}")
+        return Found(cases, problems)
 
-    def _details(self, path: Path) -> dict[str, dict[str, str]]:
-        """Columns of ``INFO.csv`` by case, in lower case; nothing without the file."""
-        if not os.path.lexists(path):
-            return {}
-        details = {}
-        for row in read_table(path, ("Image",), ";", self.name):
-            name = row.pop("Image").removesuffix(".png")
-            details[name] = {key.lower(): value for key, value in row.items() if key and value}
-        return details
+
+def _details(path: Path) -> dict[str, dict[str, str]]:
+    """Columns of ``INFO.csv`` by case, in lower case; nothing without the file."""
+    if not os.path.lexists(path):
+        return {}
+    details = {}
+    for row in read_table(path, ("Image",), ";"):
+        name = row.pop("Image").removesuffix(".png")
+        details[name] = {key.lower(): value for key, value in row.items() if key and value}
+    return details
 
 
 def _class_of(mask: Path) -> str:

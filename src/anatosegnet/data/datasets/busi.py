@@ -3,13 +3,12 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from anatosegnet.data.case import CLASSES, NORMAL, Case, Problem, count_cases
-from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.datasets.folder import class_in_name
-from anatosegnet.data.download import Source
+from anatosegnet.data.download import Download
 from anatosegnet.data.files import files_by_stem, pair_by_stem, require_directory, without_partner
+from anatosegnet.data.source import Found, Source
 from anatosegnet.errors import UserError
 
 HOW_TO_GET = (
@@ -20,7 +19,7 @@ HOW_TO_GET = (
 MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?")
 
 
-class BUSIDataModule(SegmentationDataModule):
+class BUSISource(Source):
     """BUSI in any of three layouts, found by itself.
 
     - release: ``benign/benign (1).png`` with ``benign (1)_mask.png``, ``…_mask_1.png``; all
@@ -32,11 +31,10 @@ class BUSIDataModule(SegmentationDataModule):
         root: The folder of the layout, or one that holds it as ``Dataset_BUSI_with_GT`` or
             ``busi``.
         include_normal: Keep the images without a lesion.
-        **shared: See `SegmentationDataModule`.
     """
 
-    sources = (
-        Source(
+    downloads = (
+        Download(
             url="https://scholar.cu.edu.eg/Dataset_BUSI.zip",
             provides=("Dataset_BUSI_with_GT", "busi", "benign", "images"),
             folder="Dataset_BUSI_with_GT",
@@ -46,46 +44,49 @@ class BUSIDataModule(SegmentationDataModule):
     )
     how_to_get = HOW_TO_GET
     published = {  # noqa: RUF012
-        "images": 780, "benign": 437, "malignant": 210, "normal": 133, "masks": 798,
+        "images": 780,
+        "benign": 437,
+        "malignant": 210,
+        "normal": 133,
+        "masks": 798,
         "images with several masks": 17,
-    }  # fmt: skip
+    }
 
-    def __init__(self, root: str, include_normal: bool = False, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, root: str, include_normal: bool = False) -> None:
         self.root = Path(root)
         self.include_normal = include_normal
-        self.release_layout = True
 
     def counts(self, cases: Iterable[Case]) -> dict[str, int]:
         """What every layout keeps; only the release has its masks apart."""
+        cases = list(cases)
         counts = count_cases(cases)
-        if not self.release_layout:
+        if any(case.image and case.image.parent.name == "images" for case in cases):
             del counts["masks"], counts["images with several masks"]
         return counts
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
-        """Recognise the layout and pair the files; see `SegmentationDataModule.find_cases`."""
-        require_directory(self.root, self.name, HOW_TO_GET)
+    def find_cases(self) -> Found:
+        """Recognise the layout and pair the files; see `Source.find_cases`."""
+        require_directory(self.root, HOW_TO_GET)
         for folder in (self.root, self.root / "Dataset_BUSI_with_GT", self.root / "busi"):
             masks = [folder / "labels", folder / "masks" / "0"]
             folders, others = _class_folders(folder)
+            passed_over: list[str] = []
             if "benign" in folders or "malignant" in folders:
                 cases, problems = _release_layout(folders)
-                self.passed_over = [path.name for path in others]
+                passed_over = [path.name for path in others]
             elif (folder / "images").is_dir() and any(path.is_dir() for path in masks):
                 pairs, problems = pair_by_stem(
                     folder / "images", next(path for path in masks if path.is_dir())
                 )
                 cases = [Case(n, image, (mask,), class_in_name(n)) for n, image, mask in pairs]
-                self.release_layout = False
             else:
                 continue
             if not self.include_normal:
                 cases = [case for case in cases if case.label != NORMAL]
             if not cases and not problems:
-                raise UserError(f"data {self.name}: {folder} holds no image; {HOW_TO_GET}")
-            return cases, problems
-        raise UserError(f"data {self.name}: {self.root} holds no BUSI layout; {HOW_TO_GET}")
+                raise UserError(f"{folder} holds no image; {HOW_TO_GET}")
+            return Found(cases, problems, passed_over)
+        raise UserError(f"{self.root} holds no BUSI layout; {HOW_TO_GET}")
 
 
 def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -106,8 +107,8 @@ def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
 def _release_layout(folders: Mapping[str, list[Path]]) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
-    for label, (folder, *twins) in folders.items():
-        problems += [Problem(f"{twin}: {folder.name} is of the same class") for twin in twins]
+    for label, (folder, *others) in folders.items():
+        problems += [Problem(f"{other}: {folder.name} is of the same class") for other in others]
         files = files_by_stem(folder, problems)
         masks: dict[str, list[Path]] = {}
         mask_files: dict[str, Path] = {}

@@ -7,19 +7,18 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from anatosegnet.data.case import CLASSES, NORMAL, UNKNOWN, Case, CaseError, Problem, read_mask
-from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.duplicates import Pair, read_pairs
 from anatosegnet.data.files import pair_by_stem, read_table, require_directory
+from anatosegnet.data.source import Found, Source
 from anatosegnet.errors import UserError
 
 TABLE = "cases.csv"
 PAIRS = "duplicates.csv"
 
 
-class FolderDataModule(SegmentationDataModule):
+class FolderSource(Source):
     """Images and masks of the same stem in ``root/images`` and ``root/labels``.
 
     The class of a case is the word its name begins with, if that is benign, malignant or
@@ -33,11 +32,9 @@ class FolderDataModule(SegmentationDataModule):
         root: The folder.
         include_normal: Keep images whose mask is empty, as cases without a lesion. Without it
             images named normal are left out, and any other empty mask is a problem to put right.
-        **shared: See `SegmentationDataModule`.
     """
 
-    def __init__(self, root: str | None, include_normal: bool = False, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, root: str | None, include_normal: bool = False) -> None:
         if root is None:
             raise UserError(
                 "data=folder needs data.root=FOLDER, which holds images/ and labels/ "
@@ -46,16 +43,16 @@ class FolderDataModule(SegmentationDataModule):
         self.root = Path(root)
         self.include_normal = include_normal
 
-    def find_cases(self) -> tuple[list[Case], list[str]]:
-        """Pair the files; see `SegmentationDataModule.find_cases`."""
+    def find_cases(self) -> Found:
+        """Pair the files; see `Source.find_cases`."""
         way_out = (
             "give data.root=FOLDER, with images in images/ and masks of their stems in labels/"
         )
         for folder in (self.root, self.root / "images", self.root / "labels"):
-            require_directory(folder, self.name, way_out)
+            require_directory(folder, way_out)
         pairs, problems = pair_by_stem(self.root / "images", self.root / "labels")
         table = self.root / TABLE
-        rows = _rows_by_id(table, self.name, problems) if os.path.lexists(table) else None
+        rows = _rows_by_id(table, problems) if os.path.lexists(table) else None
         cases = []
         for stem, image, mask in pairs:
             if rows is not None and stem not in rows:
@@ -71,22 +68,19 @@ class FolderDataModule(SegmentationDataModule):
             for name in rows or ()
         ]
         if not cases and not problems:
-            raise UserError(f"data {self.name}: {self.root / 'images'} holds no image; {way_out}")
-        return cases, problems
+            raise UserError(f"{self.root / 'images'} holds no image; {way_out}")
+        return Found(cases, problems)
 
-    def find_pairs(self) -> list[Pair]:
-        """The listed near-duplicates, else those that are found."""
+    def known_duplicates(self) -> list[Pair] | None:
+        """Those of ``duplicates.csv``, where it is there."""
         path = self.root / PAIRS
-        if not os.path.lexists(path):
-            return super().find_pairs()
-        pairs = read_pairs(path)
-        return [pair for pair in pairs if {pair.id_a, pair.id_b} <= set(self.cases)]
+        return read_pairs(path) if os.path.lexists(path) else None
 
 
-def _rows_by_id(path: Path, dataset: str, problems: list[str]) -> dict[str, dict[str, str]]:
+def _rows_by_id(path: Path, problems: list[str]) -> dict[str, dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
     twice: set[str] = set()
-    for row in read_table(path, ("id",), ",", dataset):
+    for row in read_table(path, ("id",)):
         name = unicodedata.normalize("NFC", row["id"])
         if name in rows and name not in twice:
             problems.append(Problem(f"{path}: lists {name} twice", name))

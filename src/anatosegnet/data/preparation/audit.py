@@ -3,11 +3,12 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import cv2
 import numpy as np
 
 from anatosegnet.console import some
@@ -19,7 +20,6 @@ from anatosegnet.data.case import (
     mask_values,
     read_bytes,
 )
-from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.duplicates import (
     Pair,
     components,
@@ -28,22 +28,24 @@ from anatosegnet.data.duplicates import (
     natural_key,
     thumbnail,
 )
-from anatosegnet.data.preparation.contact_sheet import choose, shown_groups, shrink
+from anatosegnet.data.prepared import FoundData
 from anatosegnet.data.remarks import looks_inverted
 
 CHUNK = 64  # cases read ahead
+SAMPLE = (320, 240)  # largest width and height of a sample, pixels
+MOST_GROUPS, MOST_IN_GROUP = 30, 5  # near-duplicates that are shown
 Sample = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Record:
+class AuditedCase:
     """What reading a case told.
 
     Attributes:
         case: The case.
         height: Of the image, pixels.
         width: Of the image, pixels.
-        sha256: Of the image file.
+        sha256: Of the image file; empty where there is none.
         image_mode: How the image file stores its pixels, as ``PNG RGB``.
         mask_modes: The same of its masks.
         mask_values: The values that its masks hold, as ``0, 255``.
@@ -88,20 +90,20 @@ class Audit:
         pairs: Near-duplicates.
         groups: Of each case that has one: its patient, or the first of its near-duplicates;
             patients that share an image are one group.
-        chosen: Cases for the contact sheet, evenly chosen.
+        selection: Cases for the contact sheet, evenly over the data.
         samples: Small image (H, W, 3) uint8 RGB and mask (H, W) uint8 {0, 1} of those, and of
             the near-duplicates to be shown.
     """
 
     dataset: str
     root: str
-    records: list[Record]
+    records: list[AuditedCase]
     problems: list[str]
     excluded: list[str]
     counts: list[Count]
     pairs: list[Pair]
     groups: dict[str, str]
-    chosen: list[str] = field(default_factory=list)
+    selection: list[str] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
 
     @property
@@ -125,16 +127,29 @@ class Audit:
         }
 
     @property
+    def shown_groups(self) -> list[tuple[list[str], bool]]:
+        """The groups of near-duplicates to show, each with whether its classes differ.
+
+        Those whose classes differ come first, then the largest; long ones are cut.
+        """
+        different = self.disagreeing
+        order = sorted(
+            self.duplicates.items(), key=lambda item: (item[0] not in different, -len(item[1]))
+        )
+        return [(names[:MOST_IN_GROUP], group in different) for group, names in order[:MOST_GROUPS]]
+
+    @property
     def identical(self) -> list[list[str]]:
         """Names of cases whose image files are the same byte for byte."""
         files: dict[str, list[str]] = defaultdict(list)
         for record in self.records:
             files[record.sha256].append(record.case.name)
-        return [names for names in files.values() if len(names) > 1]
+        return [names for digest, names in files.items() if digest and len(names) > 1]
 
 
 def audit(
-    data: SegmentationDataModule,
+    data: FoundData,
+    problems: Iterable[str],
     root: str,
     sheet: int = 120,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -142,23 +157,21 @@ def audit(
     """Read every file of a dataset once.
 
     Args:
-        data: The dataset; its ``exclude`` is honoured.
+        data: The dataset.
+        problems: What is wrong with it so far; see `look_for_data`.
         root: Where it lies, for the record.
         sheet: Number of cases for the contact sheet.
         progress: Called with the number of cases read and of all.
 
-    Raises:
-        UserError: There is nothing to read.
     """
-    cases, found = data.look()
-    problems: list[str] = list(found)
-    records: list[Record] = []
+    cases, problems = list(data.cases.values()), list(problems)
+    records: list[AuditedCase] = []
     samples: dict[str, Sample] = {}
-    chosen = choose(cases, sheet)
+    selection = evenly(list(data.cases), sheet)
 
     def images() -> Iterator[tuple[str, np.ndarray]]:
         """Thumbnails for the search of duplicates; the rest is noted on the way."""
-        for done, (case, result) in enumerate(_read(data, cases, set(chosen)), start=1):
+        for done, (case, result) in enumerate(_read(data, cases, set(selection)), start=1):
             progress(done, len(cases))
             if isinstance(result, str):
                 problems.append(result)
@@ -170,8 +183,7 @@ def audit(
             yield case.name, small
 
     pairs = find_duplicates(images())
-    everything = [*cases, *(case for case in data.excluded.values() if case is not None)]
-    counts = compare_counts(data.counts(everything), data.published)
+    counts = compare_counts(data.source.counts(data.everything), data.source.published)
     problems += [
         f"{count.found} {count.what} found, {count.published} published"
         for count in counts
@@ -185,43 +197,59 @@ def audit(
     problems += _folds_that_share(records)
     excluded = sorted(data.excluded, key=natural_key)
     result = Audit(
-        data.name, root, records, problems, excluded, counts, pairs, groups, chosen, samples
+        data.name, root, records, problems, excluded, counts, pairs, groups, selection, samples
     )
-    by_name = {case.name: case for case in cases}
-    for names, _ in shown_groups(result):
+    for names, _ in result.shown_groups:
         for name in names:
             if name not in samples:
-                samples[name] = shrink(*data.read(by_name[name]))
+                samples[name] = shrink(*data.read(name))
     return result
 
 
-Result = tuple[Record, np.ndarray, Sample | None] | str
+Result = tuple[AuditedCase, np.ndarray, Sample | None] | str
 
 
-def _read(
-    data: SegmentationDataModule, cases: list[Case], chosen: set[str]
-) -> Iterator[tuple[Case, Result]]:
+def _read(data: FoundData, cases: list[Case], selection: set[str]) -> Iterator[tuple[Case, Result]]:
     """Each case with what it holds, or with what is wrong; memory stays flat."""
 
     def read(case: Case) -> Result:
         try:
-            image, mask = data.read(case)
-            assert case.image is not None
-            digest = hashlib.sha256(read_bytes(case.image)).hexdigest()
+            image, mask = data.read(case.name)
+            digest = hashlib.sha256(read_bytes(case.image)).hexdigest() if case.image else ""
             values = tuple(map(mask_values, case.masks))
         except CaseError as error:
             return str(error)
         modes = tuple(file_mode(path) for path in case.masks)
         height, width = mask.shape
-        mode, lesion = file_mode(case.image), int(mask.sum())
-        record = Record(case, height, width, digest, mode, modes, values, lesion)
-        kept = shrink(image, mask) if case.name in chosen else None
+        mode = file_mode(case.image) if case.image else "no file"
+        lesion = int(mask.sum())
+        record = AuditedCase(case, height, width, digest, mode, modes, values, lesion)
+        kept = shrink(image, mask) if case.name in selection else None
         return record, thumbnail(image), kept
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(cases), CHUNK):
             chunk = cases[start : start + CHUNK]
             yield from zip(chunk, pool.map(read, chunk), strict=True)
+
+
+def evenly(names: Sequence[str], count: int) -> list[str]:
+    """So many of the names, evenly over the list."""
+    count = min(count, len(names))
+    return [names[index * len(names) // count] for index in range(count)]
+
+
+def shrink(image: np.ndarray, mask: np.ndarray) -> Sample:
+    """Image and mask whole, in their own shape, at the size of a sample.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8 {0, 1}.
+    """
+    scale = min(SAMPLE[0] / mask.shape[1], SAMPLE[1] / mask.shape[0])
+    size = tuple(max(1, round(edge * scale)) for edge in mask.shape[::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return small, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
 
 
 def merged_groups(cases: list[Case], pairs: list[Pair]) -> dict[str, str]:
@@ -255,7 +283,7 @@ def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> li
     return [Count(what, published.get(what), found.get(what, 0)) for what in [*known, *others]]
 
 
-def _folds_that_share(records: list[Record]) -> list[str]:
+def _folds_that_share(records: list[AuditedCase]) -> list[str]:
     """A line for each patient whose images lie in several official folds."""
     folds: dict[str, set[int]] = defaultdict(set)
     for record in records:
@@ -268,7 +296,7 @@ def _folds_that_share(records: list[Record]) -> list[str]:
     ]
 
 
-def mode_counts(records: list[Record]) -> dict[str, dict[str, int]]:
+def mode_counts(records: list[AuditedCase]) -> dict[str, dict[str, int]]:
     """How the files store their pixels: counts for images, lesion masks, and empty masks."""
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for record in records:

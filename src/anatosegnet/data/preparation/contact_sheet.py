@@ -4,68 +4,29 @@ import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from anatosegnet.data.case import Case
+from anatosegnet.data.preparation.audit import SAMPLE, Audit
 
-if TYPE_CHECKING:
-    from anatosegnet.data.preparation.audit import Audit
-
-TILE = (160, 120)  # width, height of a picture, pixels
+TILE = (SAMPLE[0] // 2, SAMPLE[1] // 2)  # width, height of a picture, pixels: outlines stay fine
 CAPTION = 17  # height of the line under it
 GAP = 8
 COLUMNS = 10
 MARGIN = 24
-MOST_GROUPS, MOST_IN_GROUP = 30, 5
 BACKGROUND, INK, FAINT, FRAME = (255, 255, 255), (30, 30, 30), (120, 120, 120), (210, 210, 210)
 COLOURS = {"benign": (0, 158, 115), "malignant": (213, 94, 0), "normal": (120, 120, 120)}
 OTHER = (0, 114, 178)  # safe for colour-blind eyes, like the rest (Okabe and Ito)
 
 
-def choose(cases: Sequence[Case], count: int) -> list[str]:
-    """Names of ``count`` cases, evenly over the list, which is in natural order."""
-    count = min(count, len(cases))
-    return [cases[index * len(cases) // count].name for index in range(count)] if count else []
-
-
-def shrink(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask at the size of a tile, whole, in their own shape.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8 {0, 1}.
-
-    Returns:
-        The two at double the tile's size, so that outlines stay fine.
-    """
-    scale = min(2 * TILE[0] / mask.shape[1], 2 * TILE[1] / mask.shape[0])
-    size = tuple(max(1, round(edge * scale)) for edge in mask.shape[::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return small, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-
-
-def shown_groups(audit: "Audit") -> list[tuple[list[str], bool]]:
-    """The groups of near-duplicates to show, each with whether its classes differ.
-
-    Those whose classes differ come first, then the largest; long ones are cut.
-    """
-    different = audit.disagreeing
-    order = sorted(
-        audit.duplicates.items(), key=lambda item: (item[0] not in different, -len(item[1]))
-    )
-    return [(names[:MOST_IN_GROUP], group in different) for group, names in order[:MOST_GROUPS]]
-
-
-def contact_sheet(audit: "Audit") -> bytes:
+def contact_sheet(audit: Audit) -> bytes:
     """The sheet as PNG."""
     labels = {record.case.name: record.case.label for record in audit.records}
-    shown_cases = [name for name in audit.chosen if name in labels]
-    groups = shown_groups(audit)
+    shown_cases = [name for name in audit.selection if name in labels]
+    groups = audit.shown_groups
     width = 2 * MARGIN + COLUMNS * TILE[0] + (COLUMNS - 1) * GAP
     rows = -(-len(shown_cases) // COLUMNS)
     boxes, groups_height = _flow([len(names) for names, _ in groups], width)

@@ -1,20 +1,21 @@
 """A resized copy of a dataset in the plain images/labels layout, for ``data=folder``."""
 
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from anatosegnet.console import some
+from anatosegnet.console import Progress, say, some
 from anatosegnet.data.case import NORMAL
-from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.datasets.folder import PAIRS, TABLE
 from anatosegnet.data.duplicates import find_duplicates, thumbnail, write_pairs
-from anatosegnet.data.preparation.audit import Audit, Record
-from anatosegnet.data.transforms import resize_image, resize_mask
+from anatosegnet.data.preparation.audit import Audit, AuditedCase
+from anatosegnet.data.prepared import FoundData
+from anatosegnet.data.transforms import resize_image, resize_mask, two_sizes
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import replacing_directory
@@ -30,7 +31,7 @@ def require_new_folder(folder: Path) -> None:
 
 def export_cases(
     audit: Audit,
-    data: SegmentationDataModule,
+    data: FoundData,
     folder: Path,
     size: tuple[int, int],
     include_normal: bool = False,
@@ -66,9 +67,9 @@ def export_cases(
     records = [r for r in audit.records if include_normal or r.case.label != NORMAL]
     thumbnails: dict[str, np.ndarray] = {}
 
-    def write(record: Record, work: Path) -> str | None:
+    def write(record: AuditedCase, work: Path) -> str | None:
         """Write one case; its name if its lesion has vanished."""
-        image, mask = data.read(record.case)
+        image, mask = data.read(record.case.name)
         thumbnails[record.case.name] = thumbnail(image)
         image, mask = resize_image(image, size), resize_mask(mask, size)
         if record.lesion and not mask.any():
@@ -107,7 +108,25 @@ def export_cases(
     return len(records), written
 
 
-def _write_table(path: Path, records: list[Record], size: tuple[int, int]) -> None:
+def export(
+    audit: Audit,
+    data: FoundData,
+    folder: Path,
+    size: int | Sequence[int],
+    include_normal: bool = False,
+) -> None:
+    """Write the resized copy, and say how to train on it; see `export_cases`."""
+    height, width = two_sizes(size)
+    with Progress("exporting") as show:
+        count, written = export_cases(audit, data, folder, (height, width), include_normal, show)
+    say(f"exported    {count} cases at {height}×{width} px, {written / 1e6:.1f} MB: {folder}")
+    edge = height if height == width else f"[{height},{width}]"
+    command = f"data=folder data.root={shlex.quote(str(folder))} data.image_size={edge}"
+    normal = " data.include_normal=true" if include_normal else ""
+    say(f"train on it python -m anatosegnet.train {command}{normal}")
+
+
+def _write_table(path: Path, records: list[AuditedCase], size: tuple[int, int]) -> None:
     rows = []
     for record in records:
         case, factors = record.case, (record.height / size[0], record.width / size[1])

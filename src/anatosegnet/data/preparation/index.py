@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from anatosegnet.console import say, say_table, some
 from anatosegnet.data.duplicates import write_pairs
 from anatosegnet.data.preparation.audit import Audit, mode_counts
 from anatosegnet.data.preparation.contact_sheet import contact_sheet
@@ -17,9 +18,11 @@ from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import HELD, held_directory
 from anatosegnet.report.markdown import inline, table_lines
 
+MOST_PROBLEMS = 50  # that are printed
 COLUMNS = (
-    "id", "image", "masks", "class", "group", "fold", "height", "width", "pixel_size_mm", "sha256",
-)  # fmt: skip
+    *("id", "image", "masks", "class", "group", "fold"),
+    *("height", "width", "pixel_size_mm", "sha256"),
+)
 
 
 def write_index(audit: Audit, folder: Path) -> None:
@@ -39,11 +42,10 @@ def write_cases(path: Path, audit: Audit) -> None:
     rows = []
     for record in audit.records:
         case = record.case
-        assert case.image is not None
         rows.append(
             {
                 "id": case.name,
-                "image": _relative(case.image, root),
+                "image": _relative(case.image, root) if case.image else "",
                 "masks": "|".join(_relative(mask, root) for mask in case.masks),
                 "class": case.label,
                 "group": audit.groups.get(case.name, ""),
@@ -125,10 +127,10 @@ def as_markdown(audit: Audit) -> str:
         lines.append(
             f"- size in the table wrong, that of the file counts: {inline(', '.join(wrong))}"
         )
-    twins = sum(map(len, audit.duplicates.values()))
+    grouped = sum(map(len, audit.duplicates.values()))
     lines += [
         "", "## Near-duplicates", "",
-        f"{len(audit.pairs)} pairs; {twins} images in {len(audit.duplicates)} groups, "
+        f"{len(audit.pairs)} pairs; {grouped} images in {len(audit.duplicates)} groups, "
         f"{len(audit.disagreeing)} of them of different classes.", "",
     ]  # fmt: skip
     for group, members in audit.duplicates.items():
@@ -139,6 +141,35 @@ def as_markdown(audit: Audit) -> str:
         *(f"The same byte for byte: {inline(', '.join(same))}." for same in audit.identical),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def print_audit(audit: Audit, out: Path) -> None:
+    """Counts, problems and near-duplicates."""
+    published = any(count.published is not None for count in audit.counts)
+    rows = [
+        [count.what, count.found] + ["" if count.published is None else count.published] * published
+        for count in audit.counts
+    ]
+    say_table(
+        ["count", "found", "published"][: 2 + published],
+        rows,
+        title=f"{audit.dataset} in {audit.root}",
+        red=[number for number, count in enumerate(audit.counts) if count.differs],
+    )
+    groups = audit.duplicates
+    images = sum(map(len, groups.values()))
+    say(
+        f"duplicates  {len(audit.pairs)} pairs, {images} images in {len(groups)} groups; "
+        f"classes differ in {len(audit.disagreeing)}"
+    )
+    if audit.excluded:
+        say(f"excluded    {len(audit.excluded)}: {some(audit.excluded)}")
+    say(f"problems    {len(audit.problems) or 'none'}")
+    for problem in audit.problems[:MOST_PROBLEMS]:
+        say(f"  - {problem}")
+    if len(audit.problems) > MOST_PROBLEMS:
+        say(f"  - and {len(audit.problems) - MOST_PROBLEMS} more, all in {out / 'audit.md'}")
+    say(f"written     {out}: cases.csv, duplicates.csv, audit.md, audit.json, contact_sheet.png")
 
 
 @contextmanager
