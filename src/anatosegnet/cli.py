@@ -152,8 +152,13 @@ def settle(config: DictConfig, config_name: str) -> None:
 def check_choices(given: Sequence[Override], config_name: str) -> None:
     """UserError if a group is given something else than the name of a choice, or of several."""
     defaults = yaml_of(config_name)["defaults"]
-    optional = {key for entry in defaults if isinstance(entry, dict)
-                for key, choice in entry.items() if choice is None}  # fmt: skip
+    optional = {
+        key
+        for entry in defaults
+        if isinstance(entry, dict)
+        for key, choice in entry.items()
+        if choice is None
+    }
     for override in given:
         key = overrides.key_of(override)
         folder = config_directory() / key.replace(".", "/")

@@ -210,7 +210,7 @@ def placeless(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def chosen(config: DictConfig, *roles: Role) -> dict[str, Any]:
+def settings_of(config: DictConfig, *roles: Role) -> dict[str, Any]:
     """The settings of a config that have one of the roles, as dotted keys.
 
     What is switched off by null or empty is as good as not there: older runs lack newer keys.

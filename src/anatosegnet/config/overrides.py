@@ -81,8 +81,9 @@ def of_a_run(arguments: Sequence[str]) -> list[str]:
         for override in overrides.values()
         if override.type == OverrideType.CHANGE
     )
-    return [forced(argument, overrides.get(argument)) if named else argument
-            for argument in arguments]  # fmt: skip
+    return [
+        forced(argument, overrides.get(argument)) if named else argument for argument in arguments
+    ]
 
 
 def of_own_data(arguments: Sequence[str]) -> list[str]:

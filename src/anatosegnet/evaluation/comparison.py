@@ -8,7 +8,7 @@ import pandas
 from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
-from anatosegnet.config.keys import REPEATED, chosen
+from anatosegnet.config.keys import REPEATED, settings_of
 from anatosegnet.console import say_conditions, say_table
 from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
@@ -66,7 +66,7 @@ def repetition(configs: Sequence[DictConfig]) -> str:
     varied = [
         repeated
         for repeated in REPEATED
-        if len({repr(sorted(chosen(config, repeated).items())) for config in configs}) > 1
+        if len({repr(sorted(settings_of(config, repeated).items())) for config in configs}) > 1
     ]
     return f"{varied[0].name.lower()}s" if len(varied) == 1 else "runs"
 

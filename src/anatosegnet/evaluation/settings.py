@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import TRIED, chosen, shorten
+from anatosegnet.config.keys import TRIED, settings_of, shorten
 
 LONGEST = 40  # characters of a value in a label
 NETWORK = "model._target_"
@@ -21,7 +21,7 @@ OURS = (
 
 def setting_of(config: DictConfig) -> dict[str, Any]:
     """The part of a run's config that decides what was tried, as dotted keys."""
-    return chosen(config, *TRIED)
+    return settings_of(config, *TRIED)
 
 
 def group_settings(configs: Sequence[DictConfig]) -> list[list[int]]:
@@ -41,8 +41,11 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     are shortened to their last words as long as they stay distinct.
     """
     settings = [spelled_out(setting) for setting in settings]
-    keys = [key for key in dict.fromkeys(key for setting in settings for key in setting)
-            if len({repr(setting.get(key)) for setting in settings}) > 1]  # fmt: skip
+    keys = [
+        key
+        for key in dict.fromkeys(key for setting in settings for key in setting)
+        if len({repr(setting.get(key)) for setting in settings}) > 1
+    ]
     short = shorten([key for key in keys if key != NETWORK])
     names = []
     for setting in settings:
@@ -85,8 +88,9 @@ def spelled_out(setting: Mapping[str, Any]) -> dict[str, Any]:
             for index, (name, item) in enumerate(zip(names, value, strict=True)):
                 again = names[:index].count(name)
                 place = f"{key}.{name}{again + 1 if again else ''}"
-                flat |= spelled_out({f"{place} {word}": given for word, given in item.items()
-                                     if word != "_target_"})  # fmt: skip
+                flat |= spelled_out(
+                    {f"{place} {word}": given for word, given in item.items() if word != "_target_"}
+                )
     if "data.name" in flat:
         flat["data._target_"] = flat.pop("data.name")
     return flat

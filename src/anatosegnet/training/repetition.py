@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import DECIDES, chosen
+from anatosegnet.config.keys import DECIDES, settings_of
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.run import PACKAGES, Run
 
@@ -15,7 +15,7 @@ def source_of(config: DictConfig) -> Run | None:
 
 def agreement(config: DictConfig, run: Run, source: Run) -> str | None:
     """Whether a repetition came to the same epochs; None where something else was asked for."""
-    if chosen(config, *DECIDES) != chosen(source.config, *DECIDES):
+    if settings_of(config, *DECIDES) != settings_of(source.config, *DECIDES):
         return None
     ours, before = (read_epochs(each.metrics_path) for each in (run, source))
     for epoch, (now, then) in enumerate(zip(ours.values(), before.values(), strict=False), start=1):

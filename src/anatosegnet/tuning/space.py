@@ -84,7 +84,8 @@ def read_space(space: DictConfig | None) -> list[Dimension]:
         if node is None:
             return
         if not isinstance(node, Mapping):
-            raise UserError(f"search.space: {key} is {node!r}; give {{low: …, high: …}} or {{choices: […]}}")  # fmt: skip  # noqa: E501
+            known = "{low: …, high: …} or {choices: […]}"
+            raise UserError(f"search.space: {key} is {node!r}; give {known}")
         if WORDS & set(node) and not any(isinstance(value, Mapping) for value in node.values()):
             dimensions.append(read_dimension(key, node))
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import DECIDES, chosen
+from anatosegnet.config.keys import DECIDES, settings_of
 from anatosegnet.config.recorded import renew
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
@@ -124,7 +124,7 @@ def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str,
     Where and how fast they run is left out: workers may differ in that.
     """
     searched = tuple(dimension.key for dimension in space)
-    fixed = chosen(training, *DECIDES)
+    fixed = settings_of(training, *DECIDES)
     conditions = {
         key: value
         for key, value in sorted(fixed.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from anatosegnet.config.keys import shorten
 from anatosegnet.config.objects import instantiate
 from anatosegnet.config.overrides import in_override
 from anatosegnet.console import say
@@ -89,16 +90,13 @@ class Worker:
         trial.set_user_attr("host", socket.gethostname())
         trial.set_user_attr("lock", self.alive.lock_file)
         self.lock.release()
-        chosen = [dimension.suggest(trial) for dimension in self.space]
-        trial.set_user_attr("overrides", chosen)
-        command = [*TRAIN, *searchpath(), *self.given, *chosen, *self.common,
-                   f"run_dir={in_override(str(run.directory))}", "test=false"]  # fmt: skip
-        say_trial(
-            trial,
-            " ".join(
-                f"{key.rsplit('.', 1)[-1]}={in_short(value)}" for key, value in trial.params.items()
-            ),
-        )
+        tried = [dimension.suggest(trial) for dimension in self.space]
+        trial.set_user_attr("overrides", tried)
+        own = [*self.common, f"run_dir={in_override(str(run.directory))}", "test=false"]
+        command = [*TRAIN, *searchpath(), *self.given, *tried, *own]
+        short = shorten(list(trial.params))
+        words = (f"{short[key]}={in_short(value)}" for key, value in trial.params.items())
+        say_trial(trial, " ".join(words))
         started = time.monotonic()
         with Training(command, run.metrics_path, run.directory.with_suffix(".log")) as training:
             for epoch, score in training.epochs():
@@ -109,10 +107,8 @@ class Worker:
                 if not last and trial.should_prune():
                     training.stop()
                     self.record(trial, run, started)
-                    say_trial(
-                        trial,
-                        f"pruned after epoch {epoch + 1} of {self.epochs}, val/iou {score:.4f}",
-                    )
+                    done = f"epoch {epoch + 1} of {self.epochs}"
+                    say_trial(trial, f"pruned after {done}, val/iou {score:.4f}")
                     raise optuna.TrialPruned
         scores = val_iou(run.metrics_path)
         if training.process.returncode != 0 or not scores:
@@ -121,9 +117,9 @@ class Worker:
             say_trial(trial, f"failed: {failure}; see {training.log}")
             raise TrialFailed(failure)
         best = self.record(trial, run, started)
-        minutes = trial.user_attrs["minutes"]
-        say_trial(trial, f"val/iou {best:.4f} at epoch {trial.user_attrs['best_epoch']} of "
-                   f"{len(scores)}, {minutes:.1f} min")  # fmt: skip
+        found = trial.user_attrs
+        when = f"epoch {found['best_epoch']} of {len(scores)}, {found['minutes']:.1f} min"
+        say_trial(trial, f"val/iou {best:.4f} at {when}")
         return best
 
     def record(self, trial: "optuna.Trial", run: Run, started: float) -> float:
