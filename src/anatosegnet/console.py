@@ -7,6 +7,7 @@ no letter for a sign loses text, not results. Passwords in addresses are not sho
 
 import contextlib
 import io
+import math
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ T = TypeVar("T")
 URL_PASSWORD = re.compile(r"(://[^\s/:@]*):\S*@")  # up to the last @: it may hold some
 SECRET_IN_QUERY = re.compile(r"(?i)([?&]\w*(?:password|passwd|pwd|secret|token)\w*=)[^\s&'\"]+")
 
+ABSENT = "\N{EN DASH}"  # where there is no number
 SHORTEST_NAME = 12  # letters, to which a name in a table may be folded
 PATIENCE = 2.0  # seconds that work may take without showing how far it is
 BETWEEN_LINES = 10.0  # seconds between two lines of it where there is no terminal
@@ -75,6 +77,32 @@ def some(names: Sequence[object], most: int = 5, between: str = ", ") -> str:
         return shown
     gap = between if "\n" in between else " "  # lines go on as lines
     return f"{shown}{gap}and {len(names) - most} more"
+
+
+def rounded(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """A number as people read it; `ABSENT` where there is none.
+
+    Args:
+        value: The number.
+        digits: Behind the point; at most one from 10 on, none from 1000 on.
+        sign: ``+`` shows a plus.
+    """
+    if value is None or not math.isfinite(value):
+        return ABSENT
+    most = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else digits
+    return format(value, f"{sign},.{min(digits, most)}f")
+
+
+def between(ends: Sequence[float | None] | None, digits: int = 3) -> str:
+    """``[low, high]``, or nothing where there is no interval."""
+    if ends is None or any(end is None or math.isnan(end) for end in ends):
+        return ""
+    return f"[{', '.join(rounded(end, digits) for end in ends)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: ``< 0.001`` where it is smaller."""
+    return "< 0.001" if value is not None and value < 0.001 else rounded(value)
 
 
 def say_table(

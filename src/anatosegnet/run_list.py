@@ -4,15 +4,14 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.console import say, say_table
+from anatosegnet.console import rounded, say, say_table
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.epoch_table import read_epochs
-from anatosegnet.files.opening import read_json, read_yaml
+from anatosegnet.files.opening import read_yaml
 from anatosegnet.run import Run
 
 
@@ -84,10 +83,11 @@ def read_line(run: Run, name: str) -> Line:
     Raises:
         OSError, ValueError, TypeError, KeyError, AttributeError: A file is damaged or not ours.
     """
-    with named(run.summary_path):
-        summary = read_json(run.summary_path)
-    with named(run.config_path):
+    summary = run.summary
+    try:
         config = read_yaml(run.config_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{run.config_path.name} cannot be read ({reason(error)})") from error
     trainer = config.get("trainer")
     if not isinstance(trainer, dict) or "state" not in summary:
         raise ValueError("this is no run of ours")
@@ -118,15 +118,6 @@ def read_line(run: Run, name: str) -> Line:
     )
 
 
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Say which file of a run is damaged."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name} cannot be read ({reason(error)})") from error
-
-
 def number(value: Any) -> float | None:
     """A finite number, or None."""
     try:
@@ -155,10 +146,10 @@ def print_lines(lines: list[Line]) -> None:
             line.name,
             line.state,
             f"{line.done}/{line.planned}" if line.planned else str(line.done),
-            score(line.val_iou),
+            cell(line.val_iou),
             str(line.best_epoch or "-"),
-            score(line.test_iou),
-            f"{line.minutes:.1f}" if line.minutes is not None else "-",
+            cell(line.test_iou),
+            cell(line.minutes, 1),
         )
         for line in lines
     ]
@@ -166,6 +157,6 @@ def print_lines(lines: list[Line]) -> None:
     say_table(columns, rows, left=2, bare=True)
 
 
-def score(value: float | None) -> str:
-    """A score to four digits."""
-    return "-" if value is None else f"{value:.4f}"
+def cell(value: float | None, digits: int = 4) -> str:
+    """A number; a plain dash where there is none, as other programs may read it."""
+    return "-" if value is None else rounded(value, digits)

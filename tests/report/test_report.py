@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas
 import pytest
 
+from anatosegnet.console import p_value, rounded
 from anatosegnet.errors import UserError
 from anatosegnet.metrics.scores import title
 from anatosegnet.report import write_comparison, write_report
 from anatosegnet.report.comparison import choose_pictures, rows_to_show
 from anatosegnet.report.html import embed
 from anatosegnet.report.reading import Evaluation, learning_curves
-from anatosegnet.report.tables import show, show_p, table, tables
+from anatosegnet.report.tables import table, tables
 from anatosegnet.run import Run
 from tests.evaluations import make_evaluation
 
@@ -271,11 +272,11 @@ def test_strata_become_tables_of_their_own() -> None:
 
 def test_numbers_are_shown_as_in_papers() -> None:
     """Breaks if small p-values are printed as zero, or digits are invented for large numbers."""
-    assert show_p(0.0002) == "< 0.001" and show_p(0.04) == "0.040"
-    assert (show(0.71234), show(42.123), show(12345.6), show(3, whole=True)) == (
+    assert p_value(0.0002) == "< 0.001" and p_value(0.04) == "0.040"
+    assert (rounded(0.71234), rounded(42.123), rounded(12345.6), rounded(3, 0)) == (
         "0.712", "42.1", "12,346", "3",
     )  # fmt: skip
-    assert show(None) == show(float("inf")) == "\N{EN DASH}"
+    assert rounded(None) == rounded(float("inf")) == "\N{EN DASH}"
 
 
 def test_comparison_holds_both_models_of_every_case(directory: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from pandas import DataFrame, Series
 
 from anatosegnet.config.keys import REPEATED, settings_of
-from anatosegnet.console import say_conditions, say_table
+from anatosegnet.console import between, p_value, rounded, say_conditions, say_table
 from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_frame
@@ -201,9 +201,9 @@ def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFram
         head = f"{name} ± sd [95 % CI]" if deviations.any() else f"{name} [95 % CI]"
         digits = digits_of(table[score])
         shown[head] = [
-            number(mean, digits)
-            + (f" ± {number(sd, digits)}" if pandas.notna(sd) else "")
-            + between(low, high, digits)
+            rounded(mean, digits)
+            + (f" ± {rounded(sd, digits)}" if pandas.notna(sd) else "")
+            + f" {between((low, high), digits)}".rstrip()
             for mean, sd, low, high in zip(
                 *(table[f"{score}{end}"] for end in ("", "_sd", "_low", "_high")), strict=True
             )
@@ -213,12 +213,11 @@ def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFram
             shown[f"difference in {name}"] = [
                 "baseline"
                 if pandas.isna(mean)
-                else number(mean, digits, "+") + between(low, high, digits)
+                else f"{rounded(mean, digits, '+')} {between((low, high), digits)}".rstrip()
                 for mean, low, high in zip(*(table[f"{score}{end}"] for end in ends), strict=True)
             ]
             shown[f"p ({known.label if known else name})"] = [
-                "" if pandas.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-                for p in table[f"{score}_p_holm"]
+                "" if pandas.isna(p) else p_value(p) for p in table[f"{score}_p_holm"]
             ]
     return shown
 
@@ -232,18 +231,6 @@ def digits_of(values: Series) -> int:
     """Digits behind the point: three for shares, two below 10 (mm), one for larger distances."""
     largest = values.abs().max()
     return 3 if largest <= 1 else 2 if largest < 10 else 1
-
-
-def number(value: float, digits: int, sign: str = "") -> str:
-    """A value with so many digits; ``sign="+"`` shows a plus."""
-    return format(value, f"{sign}.{digits}f")
-
-
-def between(low: float, high: float, digits: int) -> str:
-    """`` [low, high]``, or nothing where there is no interval."""
-    if pandas.isna(low) or pandas.isna(high):
-        return ""
-    return f" [{number(low, digits)}, {number(high, digits)}]"
 
 
 def print_table(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 from pandas import DataFrame, Series
 
-from anatosegnet.console import say_conditions, say_table
+from anatosegnet.console import between, rounded, say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.overlap import BENCHMARK_BATCH, pooled_scores
@@ -123,9 +123,9 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
         pixel = "original" if scoring.at == "original" else "the network's"
         said["boundary"] = f"MONAI's edges and distances, in {pixel} pixels; one empty = diagonal"
     if clean := summary.get("without_relatives"):
-        ends = between(clean["intervals"].get("iou"), 3)
+        ends = between(clean["intervals"].get("iou"))
         said["no copies"] = (
-            f"IoU {number(clean['iou'], 3)} {ends}".strip()
+            f"IoU {rounded(clean['iou'])} {ends}".strip()
             + f" over the {clean['images']} of {images} images without a near-duplicate, or "
             "another image of the patient, in training"
         )
@@ -232,13 +232,13 @@ def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataF
     rows = []
     for name in score_columns(frame):
         quartiles = np.quantile(frame[name].dropna(), [0.25, 0.5, 0.75])
-        low, middle, high = (number(value) for value in quartiles)
-        spread = f"{number(summary[name])} ± {number(summary[f'{name}_sd'])}"
-        ends = between(summary["intervals"].get(name))
+        low, middle, high = (rounded(value, 4) for value in quartiles)
+        spread = f"{rounded(summary[name], 4)} ± {rounded(summary[f'{name}_sd'], 4)}"
+        ends = between(summary["intervals"].get(name), 4)
         rows.append((name, spread, ends, f"{middle} ({low}, {high})"))
     for name in ("iou_pooled", "iou_batch_pooled", "dice_pooled", "dice_batch_pooled"):
-        ends = between(summary["intervals"].get(name))
-        rows.append((name, number(summary[name]), ends, ""))
+        ends = between(summary["intervals"].get(name), 4)
+        rows.append((name, rounded(summary[name], 4), ends, ""))
     columns = ("score", "mean ± sd", "95 % interval", "median (quartiles)")
     say_table(columns, rows, title="evaluation")
     print_strata(strata, read_about(summary.get("own_scores", {})))
@@ -249,7 +249,8 @@ def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataF
         f"{found['false']} false"
     )
     calibrated = (
-        f"ECE {calibration['ece']:.4f}, Brier {calibration['brier']:.4f} ({calibration['pixels']})"
+        f"ECE {rounded(calibration['ece'], 4)}, Brier {rounded(calibration['brier'], 4)} "
+        f"({calibration['pixels']})"
     )
     say_conditions({"lesions": lesions, "calibration": calibrated, **summary["conditions"]})
 
@@ -264,17 +265,6 @@ def print_strata(strata: DataFrame, own: Mapping[str, Score]) -> None:
         cells = []
         for name in names:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
-            ends = None if pandas.isna(low) else (low, high)
-            cells.append(f"{number(row[name], 3)} {between(ends, 3)}".strip())
+            cells.append(f"{rounded(row[name])} {between((low, high))}".strip())
         rows.append((row["by"], row["value"], row["images"], *cells))
     say_table(("by", "value", "images", *names), rows, title="mean [95 % interval]", left=2)
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A score; one digit behind the point from 10 on (distances, areas)."""
-    return f"{value:.{digits if abs(value) < 10 else 1}f}"
-
-
-def between(ends: Sequence[float] | None, digits: int = 4) -> str:
-    """``[low, high]``, or nothing where there is no interval."""
-    return "" if ends is None else f"[{number(ends[0], digits)}, {number(ends[1], digits)}]"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from anatosegnet.console import say_conditions, say_table
+from anatosegnet.console import rounded, say_conditions, say_table
 
 
 def print_scores(
@@ -18,7 +18,12 @@ def print_scores(
         conditions: What a reader must know: data, split, selection, aggregation.
     """
     rows = [
-        (name, f"{v.mean():.4f} ± {v.std():.4f}", f"{np.median(v):.4f}", f"{v.min():.4f}")
+        (
+            name,
+            f"{rounded(v.mean(), 4)} ± {rounded(v.std(), 4)}",
+            rounded(np.median(v), 4),
+            rounded(v.min(), 4),
+        )
         for name, v in scores.items()
     ]
     say_table(("score", "mean ± sd", "median", "worst"), rows, title=title)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.console import without_password
+from anatosegnet.console import rounded, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
 from anatosegnet.metrics.calibration import BINS
@@ -16,7 +16,7 @@ from anatosegnet.report.reading import (
     learning_curves,
     split_counts,
 )
-from anatosegnet.report.tables import show, table, tables
+from anatosegnet.report.tables import table, tables
 from anatosegnet.run import Run
 
 LESION_SCORES = {
@@ -74,11 +74,14 @@ def write_report(directory: Path, run: Run) -> Path:
         headline=headline(evaluation),
         conditions=list(conditions.items()),
         score_table=score_table(evaluation),
-        detection=[(title(k), show(v, isinstance(v, int))) for k, v in detection(summary).items()],
+        detection=[
+            (title(k), rounded(v, 0 if isinstance(v, int) else 3))
+            for k, v in detection(summary).items()
+        ],
         tables=tables(evaluation.tables, evaluation.own),
         has_calibration=bool(calibration.get("bins")),
         calibration_numbers=[
-            ({"ece": "Expected calibration error", "brier": "Brier score"}.get(k, k), show(v))
+            ({"ece": "Expected calibration error", "brier": "Brier score"}.get(k, k), rounded(v))
             for k, v in calibration.items()
             if isinstance(v, float)
         ],
@@ -151,13 +154,13 @@ def headline(evaluation: Evaluation) -> list[dict[str, str]]:
     for name in shown_in(("first",), columns, evaluation.own):
         values = sorted(v for case in evaluation.cases if isinstance(v := case.get(name), float))
         if values and (row := score_row(evaluation, name)):
-            note = f"mean of {len(values)} images; median {show(_quantile(values, 0.5))}"
-            cards.append({**row, "mean": show(row["mean"]), "note": note})
+            note = f"mean of {len(values)} images; median {rounded(_quantile(values, 0.5))}"
+            cards.append({**row, "mean": rounded(row["mean"]), "note": note})
     found = detection(summary)
     if isinstance(share := found.get("sensitivity"), float):
         ends = (summary.get("intervals") or {}).get("sensitivity")
         note = f"{found['hit']} of {found['lesions']}" if {"hit", "lesions"} <= set(found) else ""
-        cards.append({"score": "Lesions found", "mean": show(share), "note": note,
+        cards.append({"score": "Lesions found", "mean": rounded(share), "note": note,
                       "95 % interval": _ends(ends)})  # fmt: skip
     return cards
 
@@ -171,8 +174,8 @@ def score_table(evaluation: Evaluation) -> Any:
             continue
         values = sorted(v for case in evaluation.cases if isinstance(v := case[name], float))
         low, middle, high = (_quantile(values, q) for q in (0.25, 0.5, 0.75))
-        rows.append({**row, "median": middle, "middle half": f"{show(low)} to {show(high)}",
-                     "range": f"{show(values[0])} to {show(values[-1])}"})  # fmt: skip
+        rows.append({**row, "median": middle, "middle half": f"{rounded(low)} to {rounded(high)}",
+                     "range": f"{rounded(values[0])} to {rounded(values[-1])}"})  # fmt: skip
     blank = {"median": "", "middle half": "", "range": ""}
     pooled = [name for name in summary if name.endswith("_pooled")]
     rows += [{**row, **blank} for name in pooled if (row := score_row(evaluation, name))]
@@ -236,7 +239,7 @@ def title_of(run: Run, conditions: Mapping[str, str]) -> str:
 
 
 def _ends(ends: Any) -> str:
-    return f"{show(ends[0])} to {show(ends[1])}" if ends else ""
+    return f"{rounded(ends[0])} to {rounded(ends[1])}" if ends else ""
 
 
 def _quantile(values: list[float], share: float) -> float:

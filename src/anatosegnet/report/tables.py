@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from anatosegnet.console import ABSENT, p_value, rounded
 from anatosegnet.files.rows import number
 from anatosegnet.metrics.scores import NO_SCORES, Score, title
-
-ABSENT = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,9 @@ def _cell(
 ) -> Cell:
     """The cell of a number; with a bar where the limits of the column's bars are given."""
     mean, ends, deviation = _value(row[name]), _ends(row, name), _value(row.get(f"{name}_sd"))
-    text = show_p(mean) if _is_p(name) else show(mean, whole)
+    text = p_value(mean) if _is_p(name) else rounded(mean, 0 if whole else 3)
     if deviation is not None and (deviations or ends is None):
-        text += f" ± {show(deviation)}"
+        text += f" ± {rounded(deviation)}"
     if mean is None or ends is None:
         return Cell(text, True)
     bar = None
@@ -124,22 +123,7 @@ def _cell(
             for value in (ends[0], mean, ends[1])
         )
         bar = low, middle, high
-    return Cell(text, True, f"{show(ends[0])}, {show(ends[1])}", bar)
-
-
-def show(value: float | None, whole: bool = False) -> str:
-    """A number as people read it: three digits behind the point, fewer for large ones."""
-    if value is None or not math.isfinite(value):
-        return ABSENT
-    if whole:
-        return f"{value:,.0f}"
-    size = abs(value)
-    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
-
-
-def show_p(value: float | None) -> str:
-    """A p-value: ``< 0.001`` where it is smaller."""
-    return "< 0.001" if value is not None and value < 0.001 else show(value)
+    return Cell(text, True, f"{rounded(ends[0])}, {rounded(ends[1])}", bar)
 
 
 def _is_p(name: str) -> bool:

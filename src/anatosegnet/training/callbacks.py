@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, 
 from torch import Tensor
 
 from anatosegnet.config.recorded import moved, with_strings
-from anatosegnet.console import say
+from anatosegnet.console import duration, say
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import replacing
@@ -153,7 +153,7 @@ class EpochLines(ProgressBar):
             epochs = f"{trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
             now = time.perf_counter()
             say(
-                f"epoch {epochs}  {shown}{best_so_far(trainer)}  {now - self._start:.0f} s"
+                f"epoch {epochs}  {shown}{best_so_far(trainer)}  {duration(now - self._start)}"
                 f"{time_left(trainer, (now - self._first) / self._done)}",
             )
 
@@ -194,7 +194,7 @@ class Bar(RichProgressBar):
             left = trainer.estimated_stepping_batches - step
             if step > self._first[1] and math.isfinite(left):
                 seconds = (now - self._first[0]) / (step - self._first[1]) * left
-                self._shown["left"] = in_words(seconds)
+                self._shown["left"] = duration(seconds)
             self._shown["loss"] = loss
         return {**self._shown, **items}
 
@@ -225,15 +225,7 @@ def best_so_far(trainer: lightning.Trainer) -> str:
 def time_left(trainer: lightning.Trainer, seconds_per_epoch: float) -> str:
     """The time that the remaining epochs will take, in words; empty after the last."""
     left = (trainer.max_epochs or 0) - trainer.current_epoch - 1
-    return f", {in_words(left * seconds_per_epoch)} left" if left > 0 else ""
-
-
-def in_words(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+    return f", {duration(left * seconds_per_epoch)} left" if left > 0 else ""
 
 
 class GoOn(Callback):
