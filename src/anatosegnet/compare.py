@@ -8,13 +8,12 @@ from omegaconf import DictConfig, ListConfig
 
 from anatosegnet.cli import verb
 from anatosegnet.console import say
-from anatosegnet.data.changes import CONDITION
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluate import evaluate, evaluation_directory, is_own_data
 from anatosegnet.evaluation.settings import group_settings, labels, setting_of
 from anatosegnet.files.writing import replacing_directory
-from anatosegnet.run import Run
+from anatosegnet.run import CHANGED_DATA, Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -81,7 +80,7 @@ def compare(config: DictConfig, own_data: bool = True) -> "DataFrame":
     }
     with replacing_directory(output, config.overwrite) as temporary:
         comparison.write_tables(temporary, table, notes, own)
-        write_comparison(temporary, table, shown, notes.get(CONDITION, ""))
+        write_comparison(temporary, table, shown, notes.get(CHANGED_DATA, ""))
     comparison.print_table(table, notes, own)
     say(f"written {output}")
     return table

@@ -24,6 +24,7 @@ from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_json
 from anatosegnet.files.writing import is_free, remove_leftovers, replacing, write_json
 
+CHANGED_DATA = "changed data"  # among the conditions of a score
 PACKAGES = (
     "anatosegnet", "torch", "torchvision", "lightning", "hydra-core", "timm", "monai",
     "albumentations", "opencv-python-headless", "numpy", "torchmetrics",

@@ -18,13 +18,12 @@ from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.files.split_table import PARTS, UNUSED
-from anatosegnet.run import Run
+from anatosegnet.run import CHANGED_DATA, Run
 
 if TYPE_CHECKING:  # heavy
     from anatosegnet.data.prepared import PreparedData
 
 KEY = "changed_data"  # of summary.json
-CONDITION = "changed data"  # among the conditions of a score
 SEEN = ("train", "val")  # parts that have had a say in the weights
 WORDS = {  # kind of change: in words, of one and of several; the worst first
     "trained": ("test image seen in training", "test images seen in training"),
@@ -82,7 +81,7 @@ class Changes:
     def condition(self) -> dict[str, str]:
         """What stands among the conditions of a score; nothing where nothing changed."""
         leak = "NOT A TEST SCORE: " if self.of("trained") or self.of("tested") else ""
-        return {CONDITION: f"{leak}accepted, {self.text}"} if self else {}
+        return {CHANGED_DATA: f"{leak}accepted, {self.text}"} if self else {}
 
     def cover(self, other: "Changes") -> bool:
         """Whether all of the other changes are among these."""

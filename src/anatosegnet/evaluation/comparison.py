@@ -10,7 +10,6 @@ from pandas import DataFrame, Series
 
 from anatosegnet.config.keys import REPEATED, settings_of
 from anatosegnet.console import between, p_value, rounded, say_conditions, say_table
-from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.scores import NO_SCORES, Score, find, shown_in, title
@@ -24,6 +23,7 @@ from anatosegnet.metrics.statistics import (
 )
 from anatosegnet.report.latex import latex
 from anatosegnet.report.markdown import inline, table_lines
+from anatosegnet.run import CHANGED_DATA
 
 Settings = Mapping[str, Sequence[DataFrame]]
 
@@ -152,12 +152,12 @@ def notes(
         found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
         said[key] = " | ".join(text for text in found if text)
     changed = [
-        f"run {Path(summary.get('run', '')).name}: {summary['conditions'][CONDITION]}"
+        f"run {Path(summary.get('run', '')).name}: {summary['conditions'][CHANGED_DATA]}"
         for summary in summaries
-        if CONDITION in summary.get("conditions", {})
+        if CHANGED_DATA in summary.get("conditions", {})
     ]
     if changed:
-        said[CONDITION] = " | ".join(changed)
+        said[CHANGED_DATA] = " | ".join(changed)
     said["runs"] = (
         "a case's score is its mean over the runs that scored it; sd is between runs"
         if any(len(frames) > 1 for frames in settings.values())

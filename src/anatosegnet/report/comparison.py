@@ -6,12 +6,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatosegnet.data.changes import CONDITION
 from anatosegnet.errors import UserError
 from anatosegnet.report.evaluation import cases_of
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import Evaluation
 from anatosegnet.report.tables import table as shown
+from anatosegnet.run import CHANGED_DATA
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,7 +94,7 @@ def write_comparison(
         title=f"{len(evaluations)} {'models' if len(evaluations) > 1 else 'model'} on the same "
         f"{len(ids)} cases",
         settings=shown(rows_to_show(rows), deviations=True, own=own),
-        notes=[*notes(rows, scored, ids), *([f"{CONDITION}: {changed}"] if changed else [])],
+        notes=[*notes(rows, scored, ids), *([f"{CHANGED_DATA}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
         "the models agree most. Their reports have them."
