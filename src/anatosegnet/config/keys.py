@@ -188,17 +188,30 @@ def kind_of_callback(target: Any) -> str:
 
 def flatten(config: DictConfig) -> dict[str, Any]:
     """``{"model.attention.bias": "rows", …}``; lists are values."""
-    flat: dict[str, Any] = {}
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    return flat(content)
 
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            flat[prefix] = node
 
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return flat
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """`flatten` of plain dictionaries."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The dictionaries of which `flat` makes these settings."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *groups, last = key.split(".")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = value
+    return tree
 
 
 def placeless(config: DictConfig) -> dict[str, Any]:

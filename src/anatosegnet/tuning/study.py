@@ -2,13 +2,13 @@
 
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.keys import DECIDES, settings_of
+from anatosegnet.config.keys import DECIDES, flat, nested, settings_of
 from anatosegnet.config.recorded import renew
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
@@ -94,28 +94,32 @@ def open_study(
         load_if_exists=True,
     )
     begun = study.user_attrs.get("conditions")
-    renew(begun or {})
     if begun is None:
         if study.get_trials(deepcopy=False) or has_trials:
             raise UserError(
                 f"{directory} holds trials of something else; give another search.directory=DIR"
             )
         study.set_user_attr("conditions", conditions)
-    elif begun != conditions:
-        keys = [
-            key
-            for key in dict.fromkeys([*begun, *conditions])
-            if begun.get(key) != conditions.get(key)
-        ]
-        changes = [
-            f"{key} was {json.dumps(begun.get(key))}, now {json.dumps(conditions.get(key))}"
-            for key in keys
-        ]
+        return study
+    then, now = renewed(begun), renewed(conditions)
+    changes = [
+        f"{key} was {json.dumps(then.get(key))}, now {json.dumps(now.get(key))}"
+        for key in {**then, **now}
+        if then.get(key) != now.get(key)
+    ]
+    if changes:
         raise UserError(
             f"the study in {directory} was begun with other settings: {some(changes, 3, '; ')}; "
             "go on with those, or give another search.directory=DIR"
         )
     return study
+
+
+def renewed(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions under the names that they have today."""
+    tree = nested(conditions)
+    renew(tree)
+    return flat(tree)
 
 
 def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str, Any]:
