@@ -16,6 +16,9 @@ from anatosegnet.config.composition import config_directory
 from anatosegnet.config.objects import instantiate
 from anatosegnet.data.build import build_data
 from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.run import Run
+from anatosegnet.training.checkpoints import SafeCheckpointIO
+from anatosegnet.training.ema import EMA
 from anatosegnet.training.module import SegmentationModule
 from tests.running import compose
 
@@ -76,6 +79,8 @@ def fit(
     common: dict[str, Any] = {"dirpath": directory, "enable_version_counter": False}
     best = ModelCheckpoint(filename="best", save_weights_only=True, mode="max", **common)
     last = ModelCheckpoint(filename="last", **common)
+    averaging = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
+    directory.mkdir(exist_ok=True)
     lightning.seed_everything(0, verbose=False)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -86,6 +91,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=directory,
+        plugins=[SafeCheckpointIO(Run(directory), averaging)],
         **{"logger": False, "log_every_n_steps": 1, **settings},
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)

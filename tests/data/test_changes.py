@@ -23,7 +23,7 @@ from anatosegnet.files.rows import read_rows, write_rows
 from anatosegnet.files.split_table import COLUMNS
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from anatosegnet.training.starting import open_run
+from anatosegnet.training.command import open_run
 from tests.data.test_leakage import write_folder
 from tests.running import compose
 

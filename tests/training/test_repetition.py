@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
-from anatosegnet.training.starting import open_run
+from anatosegnet.training.command import open_run
 from tests.running import compose
 
 pytestmark = pytest.mark.slow

@@ -27,7 +27,7 @@ from anatosegnet.files.split_table import PARTS
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module, build_trainer
-from anatosegnet.training.starting import open_run
+from anatosegnet.training.command import open_run
 from tests.running import SMALL, compose_small, heed_ctrl_c, wait_for
 
 pytestmark = pytest.mark.slow

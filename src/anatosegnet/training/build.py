@@ -17,6 +17,7 @@ from anatosegnet.training import tracking
 from anatosegnet.training.callbacks import GoOn
 from anatosegnet.training.checkpoints import SafeCheckpointIO
 from anatosegnet.training.contract import require_contract
+from anatosegnet.training.ema import EMA
 from anatosegnet.training.module import network_of
 
 # Lightning's names of the precisions that there are; what it has beside them wants other batches
@@ -73,14 +74,15 @@ def build_trainer(config: DictConfig, module: LightningModule, run: Run) -> ligh
     steps = config.trainer.get("accumulate_grad_batches", 1)
     if not (isinstance(steps, int) and steps >= 1):
         raise UserError(f"trainer.accumulate_grad_batches={steps} must be at least 1")
-    callbacks = [instantiate(config, f"callbacks.{key}") for key in named(config.callbacks)]
+    callbacks = build_callbacks(config)
+    averaging = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
     loggers = [instantiate(config, f"logger.{key}") for key in named(config.logger)]
     trainer = instantiate(
         config,
         "trainer",
-        callbacks=[*callbacks, GoOn(run.directory)],
+        callbacks=[*callbacks, GoOn(run.directory, callbacks)],
         logger=loggers or False,
-        plugins=[SafeCheckpointIO(run)],
+        plugins=[SafeCheckpointIO(run, averaging)],
         deterministic=bool(config.get("deterministic")),
     )
     require_contract(config, module, trainer)
@@ -93,6 +95,16 @@ def build_trainer(config: DictConfig, module: LightningModule, run: Run) -> ligh
             for logger in loggers:
                 logger.log_hyperparams(settings)
     return trainer
+
+
+def build_callbacks(config: DictConfig) -> list[lightning.Callback]:
+    """The callbacks in the config's order; ``progress`` is handed the history."""
+    built: dict[str, lightning.Callback] = {}
+    keys = named(config.callbacks)
+    for key in sorted(keys, key=lambda key: key == "progress"):  # which comes last
+        parts = {"history": built.get("history")} if key == "progress" else {}
+        built[key] = instantiate_with(config, f"callbacks.{key}", **parts)
+    return [built[key] for key in keys]
 
 
 def named(group: DictConfig | None) -> list[str]:
@@ -134,7 +146,7 @@ def settle_precision(config: DictConfig) -> None:
         settled = PRECISIONS[str(given)]
     else:
         known = ", ".join(["auto", *dict.fromkeys(PRECISIONS.values())])
-        raise UserError(f"trainer.precision={given} is none of {known}")
+        raise UserError(f"trainer.precision={given} must be one of {known}")
     if settled != given:
         config.trainer.precision = settled
 

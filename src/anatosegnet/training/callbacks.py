@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,9 @@ class Divergence(Callback):
 class EpochLines(ProgressBar):
     """One line an epoch, for logs and pipes, where a moving bar would be noise."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: History | None = None) -> None:
         super().__init__()
+        self.history = history
         self._start = self._first = 0.0
         self._done = 0
 
@@ -153,7 +154,8 @@ class EpochLines(ProgressBar):
             epochs = f"{trainer.current_epoch + 1:3d}/{trainer.max_epochs}"
             now = time.perf_counter()
             say(
-                f"epoch {epochs}  {shown}{best_so_far(trainer)}  {duration(now - self._start)}"
+                f"epoch {epochs}  {shown}{best_so_far(trainer, self.history)}  "
+                f"{duration(now - self._start)}"
                 f"{time_left(trainer, (now - self._first) / self._done)}",
             )
 
@@ -199,27 +201,24 @@ class Bar(RichProgressBar):
         return {**self._shown, **items}
 
 
-def progress_bar(refresh_rate: int = 10) -> ProgressBar:
+def progress_bar(refresh_rate: int = 10, history: History | None = None) -> ProgressBar:
     """A moving bar with loss and IoU in a terminal, one line an epoch elsewhere.
 
     Args:
         refresh_rate: Steps between two updates of the bar.
+        history: Knows the best epoch so far, for the lines.
     """
-    return Bar(refresh_rate) if sys.stdout.isatty() else EpochLines()
+    return Bar(refresh_rate) if sys.stdout.isatty() else EpochLines(history)
 
 
-def best_so_far(trainer: lightning.Trainer) -> str:
+def best_so_far(trainer: lightning.Trainer, history: History | None) -> str:
     """The best value of what ``best.ckpt`` is chosen by, in words."""
-    chosen = trainer.checkpoint_callback
-    if not isinstance(chosen, ModelCheckpoint) or chosen.monitor is None:
+    best = trainer.checkpoint_callback
+    if not isinstance(best, ModelCheckpoint) or best.monitor is None or history is None:
         return ""
-    by = chosen.monitor
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, History):
-            value, epoch = callback.best(by, chosen.mode)
-            named = "" if by == "val/iou" else f"{by} "
-            return f"  best {named}{value:.3f} (epoch {epoch})" if epoch else ""
-    return ""
+    value, epoch = history.best(best.monitor, best.mode)
+    named = "" if best.monitor == "val/iou" else f"{best.monitor} "
+    return f"  best {named}{value:.3f} (epoch {epoch})" if epoch else ""
 
 
 def time_left(trainer: lightning.Trainer, seconds_per_epoch: float) -> str:
@@ -236,9 +235,11 @@ class GoOn(Callback):
 
     Args:
         directory: Of the run.
+        callbacks: All others of the training.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = callbacks
         self.checkpoints = directory.resolve() / "checkpoints"
 
     def on_load_checkpoint(
@@ -249,7 +250,7 @@ class GoOn(Callback):
     ) -> None:
         """Called before the callbacks take their states."""
         states = checkpoint.get("callbacks", {})
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in self.callbacks:
             state = states.get(callback.state_key)
             if not isinstance(state, dict):
                 continue

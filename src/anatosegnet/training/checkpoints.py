@@ -17,6 +17,7 @@ from anatosegnet.files.checkpoint import UnusableCheckpoint, read_checkpoint
 from anatosegnet.files.writing import replacing
 from anatosegnet.network import require_fit
 from anatosegnet.run import Run
+from anatosegnet.training.ema import EMA
 
 # what Lightning needs to go on, beside the weights
 TRAINING: dict[str, type] = {
@@ -36,10 +37,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
     Args:
         run: The run whose checkpoints these are.
+        averaging: Whose averages are saved where a checkpoint is of weights only.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, averaging: EMA | None = None) -> None:
         self.run = run
+        self.averaging = averaging
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -55,6 +58,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             return  # Lightning's own, amid an epoch, before SLURM requeues: epochs are replayed
         if not self.run.directory.is_dir():  # not to be made again, with nothing but this in it
             raise UserError(f"{self.run.directory} was removed while training")
+        if self.averaging:
+            self.averaging.put_average(checkpoint)
         try:
             with replacing(path) as temporary:
                 with temporary.open("wb") as file:

@@ -14,8 +14,8 @@ from anatosegnet.data.transforms import two_sizes
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.overlap import two_logits
 from anatosegnet.network import kind, require_logits
+from anatosegnet.training.interruptions import is_out_of_memory, out_of_memory
 from anatosegnet.training.module import network_of
-from anatosegnet.training.outcome import is_out_of_memory, out_of_memory
 
 
 def require_contract(

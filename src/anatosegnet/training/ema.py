@@ -1,6 +1,5 @@
 """Averaged weights: validated, saved as the result, and taken along on resume."""
 
-from functools import partial
 from typing import Any
 
 import lightning
@@ -46,14 +45,6 @@ class EMA(WeightAveraging):
         assert self._average_model is not None
         # counted on the host: a comparison on the GPU would hold up every step
         self._average_model.n_averaged = self._average_model.n_averaged.cpu()
-        # Lightning tells callbacks nothing of a checkpoint of weights only, but the module
-        pl_module.on_save_checkpoint = partial(self._save_average, pl_module.on_save_checkpoint)  # type: ignore[method-assign]
-
-    def teardown(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Let go of the module's hook."""
-        pl_module.__dict__.pop("on_save_checkpoint", None)
 
     def on_load_checkpoint(
         self,
@@ -65,10 +56,12 @@ class EMA(WeightAveraging):
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
-    def _save_average(self, hook: Any, checkpoint: dict[str, Any]) -> None:
-        hook(checkpoint)
-        if "averaging_state" not in checkpoint:  # weights only
-            assert self._average_model is not None
+    def put_average(self, checkpoint: dict[str, Any]) -> None:
+        """Put the averaged weights in a checkpoint that has others.
+
+        Lightning tells callbacks nothing of a checkpoint of weights only: who writes it calls this.
+        """
+        if "averaging_state" not in checkpoint and self._average_model is not None:
             checkpoint["state_dict"] = self._average_model.module.state_dict()
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from anatosegnet.config.checks import expand_home
 from anatosegnet.config.composition import dotted_keys
 from anatosegnet.config.keys import (
     RESUMED_WITH,
@@ -21,6 +22,8 @@ from anatosegnet.config.keys import (
     role,
 )
 from anatosegnet.config.overrides import in_override, is_group, key_of, parse
+from anatosegnet.config.recorded import confine
+from anatosegnet.config.whereabouts import at_home
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
@@ -82,6 +85,20 @@ def changes_between(before: DictConfig, after: DictConfig) -> Changes:
         for key in {**then, **now}
         if then.get(key) != now.get(key) and role(key) is not Role.COMMAND and key != RESUMED_WITH
     }
+
+
+def resumed(config: DictConfig, run: Run, overrides: Sequence[str]) -> DictConfig:
+    """The recorded config of a run, with what the command line changes of it."""
+    recorded = run.config
+    keys = [key_of(override) for override in parse(overrides)]
+    at_home(recorded, config.paths, keys)
+    apply(recorded, overrides, run)
+    with open_dict(recorded):
+        recorded.run_dir = recorded.resume = str(run.directory)
+        recorded.accept_changed_data = config.accept_changed_data
+    expand_home(recorded)
+    confine(recorded, keys)
+    return recorded
 
 
 @dataclass

@@ -24,8 +24,8 @@ from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module, build_trainer, settle_precision
 from anatosegnet.training.callbacks import Divergence
+from anatosegnet.training.interruptions import is_out_of_memory, out_of_memory
 from anatosegnet.training.module import SegmentationModule
-from anatosegnet.training.outcome import is_out_of_memory, out_of_memory
 from tests.running import compose, compose_small, compose_tiny
 
 pytestmark = pytest.mark.slow
@@ -114,8 +114,11 @@ def test_a_lone_small_image_is_one_line(tmp_path: Path) -> None:
         ("data.num_workers=-1", "data.num_workers=-1 must not be negative"),
         ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches=0 must be at least 1"),
         ("callbacks.best.monitor=val/f1", "callbacks.best.monitor=val/f1 is not one of val/loss"),
-        ("trainer.precision=64-true", "trainer.precision=64-true is none of auto, 32-true, bf16"),
-        ("trainer.precision=bf16-true", "trainer.precision=bf16-true is none of"),
+        (
+            "trainer.precision=64-true",
+            "trainer.precision=64-true must be one of auto, 32-true, bf16",
+        ),
+        ("trainer.precision=bf16-true", "trainer.precision=bf16-true must be one of"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 must be a whole number of at least 1"),
         ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 trains nothing"),
         ("+trainer.limit_test_batches=0", "trainer.limit_test_batches=0 tests nothing"),

@@ -30,7 +30,7 @@ WORKER_DIED = re.compile(r"DataLoader worker .*(killed by signal|exited unexpect
 
 
 @contextmanager
-def outcome(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Iterator[None]:
+def interruptions(run: Run, config: DictConfig, trainer: "lightning.Trainer") -> Iterator[None]:
     """Record why a training ended, say how to go on, and turn known failures into one line.
 
     Raises:
