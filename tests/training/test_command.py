@@ -18,7 +18,7 @@ from tests.conftest import grey_image, square_mask, write_png
 from anatosegnet import evaluate, predict, report, train  # noqa: F401  # isort: skip
 from anatosegnet.data import changes, leakage  # noqa: F401  # isort: skip
 from anatosegnet.report import curves  # noqa: F401  # isort: skip
-from anatosegnet.training import build, outcome, resuming, transfer  # noqa: F401  # isort: skip
+from anatosegnet.training import build, interruptions, resume, transfer  # noqa: F401  # isort: skip
 
 pytestmark = pytest.mark.slow
 RUN = (*QUICK, *PHANTOMS, "augmentation=none", "scheduler=constant", "optimizer.lr=1e-3")
