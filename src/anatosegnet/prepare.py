@@ -33,8 +33,6 @@ def prepare(config: DictConfig) -> bool:
     """
     if config.get("data") is None:
         raise UserError(f"say which dataset: {USAGE}")
-    if "root" not in config.data:
-        raise UserError(f"data={config.data.name} has no files to prepare; give {USAGE}")
     from anatosegnet.data.build import build_settings, build_source
     from anatosegnet.data.preparation.audit import audit
     from anatosegnet.data.preparation.export import export, require_new_folder
@@ -49,6 +47,9 @@ def prepare(config: DictConfig) -> bool:
     if source.published and "include_normal" in config.data:  # what was published is checked whole
         config.data.include_normal = True
         source = build_source(config)
+    if source.simulated:
+        raise UserError(f"data={settings.name} has no files to prepare; give {USAGE}")
+    root = Path(config.data.get("root") or config.paths.data_dir)
     out = Path(config.out or Path(config.paths.data_dir) / "index" / settings.name)
     if not isinstance(config.sheet, int) or config.sheet < 0:
         raise UserError(f"sheet={config.sheet} must be a number of cases")
@@ -56,10 +57,10 @@ def prepare(config: DictConfig) -> bool:
     if config.export is not None:
         require_new_folder(Path(config.export))
         require_writable(Path(config.export), "export")
-    fetch(source, settings.name, Path(config.data.root), config.download)
+    fetch(source, settings.name, root, config.download)
     data, problems = look_for_data(source, settings.name, settings.exclude)
     with Progress("reading") as show:
-        found = audit(data, problems, str(Path(config.data.root)), config.sheet, show)
+        found = audit(data, problems, str(root), config.sheet, show)
     write_index(found, out)
     print_audit(found, out)
     if config.export is not None:

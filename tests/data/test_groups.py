@@ -51,10 +51,10 @@ def test_disagreeing_classes_are_listed() -> None:
 
 
 def test_what_crosses_a_split_is_counted() -> None:
-    """Breaks if a twin in another part is overlooked, or counted where validation is test."""
+    """Breaks if a duplicate in another part is overlooked, or counted where validation is test."""
     cases = with_groups([Case(n) for n in "abcdef"], {"a": "a", "b": "a", "c": "a", "d": "d"})
     found = leakage(Split(("a", "d"), ("b", "e"), ("c", "f"), ""), cases)
-    assert (found.test, found.val, found.chosen) == (("c",), ("b",), ("c",))
+    assert (found.test, found.val, found.test_in_val) == (("c",), ("b",), ("c",))
     assert found.leaks
     assert found.text == (
         "1 of 2 test images and 1 of 2 validation images have a near-duplicate in training; "
@@ -72,7 +72,7 @@ def test_what_crosses_a_split_is_counted() -> None:
 @pytest.fixture
 def with_copies(tmp_path: Path) -> Path:
     """Someone's folder: 12 phantoms, 8 of them twice; copy 0 bears another class."""
-    root = tmp_path / "twins"
+    root = tmp_path / "duplicates"
     for index in range(12):
         image = cv2.resize(simulate(1, index).image, (160, 120), interpolation=cv2.INTER_AREA)
         versions = {f"benign_{index}": image}
@@ -110,7 +110,7 @@ def test_group_drop_and_keep(with_copies: Path) -> None:
 def test_lists_and_the_released_protocol_tell_their_leaks(
     with_copies: Path, tmp_path: Path
 ) -> None:
-    """Breaks if a split that cannot be grouped hides its twins, or its tenth leaks too."""
+    """Breaks if a split that cannot be grouped hides its duplicates, or its tenth leaks too."""
     names = list(found(FolderSource(str(with_copies))).cases)
     originals = [name for name in names if int(name.split("_")[1]) < 100]
     (tmp_path / "train.txt").write_text("\n".join(name for name in names if name in originals))

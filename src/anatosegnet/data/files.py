@@ -49,10 +49,8 @@ def files_by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
         stem = unicodedata.normalize("NFC", path.stem)  # macOS may take accents apart
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             if _holds_pictures(path):
-                problems.append(
-                    Problem(f"{shown(path)}: folders in here are not read; move its pictures up, "
-                            "or it away", stem)
-                )  # fmt: skip
+                fault = "folders in here are not read; move its pictures up, or it away"
+                problems.append(Problem(f"{shown(path)}: {fault}", stem))
             if complaint := not_read(path):
                 problems.append(Problem(complaint, stem))
             continue

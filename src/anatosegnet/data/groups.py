@@ -61,21 +61,21 @@ class Leakage:
     """Cases that have a near-duplicate, or another image of their patient, in another part.
 
     Attributes:
-        test: Test cases with such a relative in training.
+        test: Test cases with such an image in training.
         val: Validation cases with one in training.
-        chosen: Test cases with one in validation, on which the epoch is chosen.
+        test_in_val: Test cases with one in validation, on which the epoch is chosen.
         text: The same in words, said beside every score.
     """
 
     test: tuple[str, ...]
     val: tuple[str, ...]
-    chosen: tuple[str, ...]
+    test_in_val: tuple[str, ...]
     text: str
 
     @property
     def leaks(self) -> bool:
         """Whether anything crosses the parts."""
-        return bool(self.test or self.val or self.chosen)
+        return bool(self.test or self.val or self.test_in_val)
 
 
 def leakage(split: Split, cases: Sequence[Case], patients: bool = False) -> Leakage:
@@ -88,23 +88,21 @@ def leakage(split: Split, cases: Sequence[Case], patients: bool = False) -> Leak
     """
     group = {case.name: case.group for case in cases if case.group}
 
-    def related(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    def leaked(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
         others = set(others)
         there = {group[name] for name in others if name in group}
         return tuple(name for name in names if name not in others and group.get(name) in there)
 
-    test, val = related(split.test, split.train), related(split.val, split.train)
-    chosen = related(split.test, split.val)
-    relative = (
-        "a near-duplicate or another image of the patient" if patients else "a near-duplicate"
-    )
+    test, val = leaked(split.test, split.train), leaked(split.val, split.train)
+    test_in_val = leaked(split.test, split.val)
+    image = "a near-duplicate or another image of the patient" if patients else "a near-duplicate"
     counts = [f"{len(test)} of {len(split.test)} test images"] if test else []
     if val and set(split.val) != set(split.test):
         counts.append(f"{len(val)} of {len(split.val)} validation images")
     texts = []
     if counts:
-        texts.append(f"{' and '.join(counts)} have {relative} in training")
-    if chosen and set(split.val) != set(split.test):
-        texts.append(f"{len(chosen)} of {len(split.test)} test images have one in validation")
-    text = "; ".join(texts) or f"no image has {relative} in another part"
-    return Leakage(test, val, chosen, text)
+        texts.append(f"{' and '.join(counts)} have {image} in training")
+    if test_in_val and set(split.val) != set(split.test):
+        texts.append(f"{len(test_in_val)} of {len(split.test)} test images have one in validation")
+    text = "; ".join(texts) or f"no image has {image} in another part"
+    return Leakage(test, val, test_in_val, text)

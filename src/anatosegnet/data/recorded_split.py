@@ -18,7 +18,7 @@ def write_split(
     split: Split,
     cases: Iterable[Case],
     digests: Mapping[str, Digests] | None = None,
-    twins: Mapping[str, str] | None = None,
+    duplicates: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``split.csv``.
 
@@ -27,7 +27,7 @@ def write_split(
         split: The split.
         cases: All cases, with their groups.
         digests: Of the cases, by name; empty where they are not known.
-        twins: Group of near-duplicates of each case that has one.
+        duplicates: Group of near-duplicates of each case that has one.
     """
     known = {case.name: case for case in cases}
     used = {*split.train, *split.val, *split.test}
@@ -37,9 +37,9 @@ def write_split(
     for part, names in parts.items():
         for name in names:
             case, (pixels, mask) = known[name], (digests or {}).get(name, ("", ""))
-            twin = (twins or {}).get(name, "")
+            group = (duplicates or {}).get(name, "")
             rows.append(
-                SplitRow(name, case.label, part, case.group, case.patient, twin, pixels, mask)
+                SplitRow(name, case.label, part, case.group, case.patient, group, pixels, mask)
             )
     split_table.write_split(path, rows)
 

@@ -16,9 +16,6 @@ from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_text
 from anatosegnet.files.split_table import PARTS
 
-# shares for data of few groups; the usual ones first
-OFFERED = ((0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25), (0.4, 0.3, 0.3))
-
 
 @dataclass(frozen=True)
 class Split:
@@ -220,11 +217,16 @@ def require_parts(split: Split, cases: Sequence[Case], seed: int = 0) -> None:
     known = f"{len(cases)} cases"
     if groups < len(cases):
         known += f" are {groups} groups (patients, near-duplicates), which are never cut"
-    for fractions in OFFERED:
+    shares = [(a, b, 20 - a - b) for a in range(1, 19) for b in range(1, 20 - a)]
+    for share in sorted(shares, key=lambda share: math.dist(share, (14, 2, 4))):  # the usual one
+        fractions = [part / 20 for part in share]
         if all(grouped_parts(cases, fractions, seed)):
             offer = ",".join(map(str, fractions))
             raise UserError(f"{line}: {known}; take split=holdout split.fractions=[{offer}]")
-    raise UserError(f"{line}: {known}, too few for three parts; give more cases")
+    raise UserError(
+        f"{line}: {known}, too few of each class for three parts; give more cases, or lists of "
+        "your own (split=files)"
+    )
 
 
 def benchmark_split(directory: str, fold: int = 1) -> FilesSplit:

@@ -90,17 +90,20 @@ def as_markdown(audit: Audit) -> str:
     """The audit as a person reads it."""
     content = as_json(audit)
     state = "clean" if content["clean"] else f"{len(audit.problems)} problems"
-    rows = [
-        (count.what, "" if count.published is None else count.published, count.found,
-         "differs" if count.differs else "" if count.published is None else "same")
-        for count in audit.counts
-    ]  # fmt: skip
+    rows = []
+    for count in audit.counts:
+        verdict = "" if count.published is None else "differs" if count.differs else "same"
+        published = "" if count.published is None else count.published
+        rows.append((count.what, published, count.found, verdict))
     lines = [
-        f"# Audit of {inline(audit.dataset)}: {state}", "",
-        f"Files in {inline(audit.root)}; every one was read.", "",
+        f"# Audit of {inline(audit.dataset)}: {state}",
+        "",
+        f"Files in {inline(audit.root)}; every one was read.",
+        "",
         *table_lines(("what", "published", "found", ""), rows),
-        "", f"## Problems: {len(audit.problems) or 'none'}",
-    ]  # fmt: skip
+        "",
+        f"## Problems: {len(audit.problems) or 'none'}",
+    ]
     lines += ["", *(f"- {inline(problem)}" for problem in audit.problems)] if audit.problems else []
     if audit.excluded:
         names = ", ".join(map(inline, audit.excluded))
@@ -129,10 +132,13 @@ def as_markdown(audit: Audit) -> str:
         )
     grouped = sum(map(len, audit.duplicates.values()))
     lines += [
-        "", "## Near-duplicates", "",
+        "",
+        "## Near-duplicates",
+        "",
         f"{len(audit.pairs)} pairs; {grouped} images in {len(audit.duplicates)} groups, "
-        f"{len(audit.disagreeing)} of them of different classes.", "",
-    ]  # fmt: skip
+        f"{len(audit.disagreeing)} of them of different classes.",
+        "",
+    ]
     for group, members in audit.duplicates.items():
         mark = " **(classes differ)**" if group in audit.disagreeing else ""
         lines.append(f"- {inline(', '.join(members))}{mark}")
