@@ -139,6 +139,7 @@ def write_evaluation(
     from anatosegnet.evaluation.extremes import write_extremes
     from anatosegnet.files.rows import write_frame
     from anatosegnet.metrics.calibration import calibration_summary
+    from anatosegnet.metrics.scores import MAIN
 
     frame = DataFrame([item.row for item in scored])
     strata = tables.stratified(frame, copies, scoring.own)
@@ -155,8 +156,8 @@ def write_evaluation(
         summary["own_scores"] = {name: score.about for name, score in scoring.own.items()}
     tables.write_scores(directory / "scores.csv", frame)
     write_frame(directory / "tables.csv", strata)
-    iou = dict(zip(frame["id"], frame["iou"], strict=True))
-    write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], iou)
+    values = dict(zip(frame["id"], frame[MAIN], strict=True))
+    write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], values)
     summary |= {"scores_sha256": sha256(directory / "scores.csv"), **about}
     write_json(directory / "summary.json", summary)
     return Written(summary, frame, strata)

@@ -29,6 +29,7 @@ def border(image: Segmentation) -> float | None:
 
 border_share = Score("border_share", "share <of> the border", border, "%", True, "first")
 name_taken = Score("iou", "IoU", border)
+name_of_tables = Score("border_sd", "border", border)
 nothing = 3
 
 
@@ -106,6 +107,7 @@ def test_a_score_that_fails_is_one_line(trained_run: Run, name: str, expected: s
         ("mylab_scores.missing", "missing"),
         ("mylab_scores.nothing", "must be a Score"),
         ("mylab_scores.name_taken", "'iou' is taken"),
+        ("mylab_scores.name_of_tables", "_sd"),
         ("mylab_scores.Segmentation", "small letters"),
     ],
 )

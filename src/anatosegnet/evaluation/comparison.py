@@ -75,9 +75,12 @@ def scores_to_compare(settings: Settings, own: Mapping[str, Score]) -> list[str]
     """The scores that are shown first, as far as every run has them."""
     frames = [frame for frames in settings.values() for frame in frames]
     names = shown_in(("first",), frames[0], own)
-    return [
-        name for name in names if all(name in f and bool(f[name].notna().any()) for f in frames)
-    ]
+    return [name for name in names if all(has(frame, name) for frame in frames)]
+
+
+def has(frame: DataFrame, score: str) -> bool:
+    """Whether there is a value of a score of any image."""
+    return score in frame and bool(frame[score].notna().any())
 
 
 def compare_settings(
@@ -100,11 +103,12 @@ def compare_settings(
         ``_difference_high``, ``_p``, ``_p_holm`` (empty where it does not apply).
     """
     for name, frames in settings.items():
-        missing = [s for s in scores if not all(s in frame and frame[s].notna().any()
-                                                for frame in frames)]  # fmt: skip
+        missing = [score for score in scores if not all(has(frame, score) for frame in frames)]
         if missing:
-            raise UserError(f'"{name}" has no score {", ".join(missing)}; scores=[…] says which '
-                            "columns of scores.csv to compare")  # fmt: skip
+            raise UserError(
+                f'"{name}" has no score {", ".join(missing)}; scores=[…] says which columns of '
+                "scores.csv to compare"
+            )
     rows: list[dict[str, Any]] = [
         {
             "setting": name,
@@ -193,8 +197,11 @@ def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFram
     shown["runs"] = [
         f"{row.runs} {row.repeated_over}".strip() for row in table.itertuples(index=False)
     ]
-    scores = [name.removesuffix("_low") for name in table if name.endswith("_low")
-              and not name.endswith("_difference_low")]  # fmt: skip
+    scores = [
+        name.removesuffix("_low")
+        for name in table
+        if name.endswith("_low") and not name.endswith("_difference_low")
+    ]
     for score in scores:
         known, name = find(score, own), title(score, own)
         deviations = table[f"{score}_sd"].notna()

@@ -8,7 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anatosegnet.console import rounded
 from anatosegnet.data.case import read_image
+from anatosegnet.metrics import scores
 from anatosegnet.report.overlay import GAP
 
 DPI = 110
@@ -19,7 +21,7 @@ LEGEND = "truth outlined white, prediction green; hits tinted white, misses red,
 
 
 def write_extremes(
-    path: Path, overlays: Path, rows: Mapping[str, Sequence[str]], iou: Mapping[str, float]
+    path: Path, overlays: Path, rows: Mapping[str, Sequence[str]], values: Mapping[str, float]
 ) -> None:
     """Draw a sheet with a row each of worst, median and best cases.
 
@@ -27,7 +29,7 @@ def write_extremes(
         path: The PNG to write.
         overlays: The folder of the cases' overlays; of each the half with the errors is shown.
         rows: Names of the cases by kind.
-        iou: IoU of each case.
+        values: The main score of each case.
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +50,7 @@ def write_extremes(
             picture = fitted(error_half(overlays / f"{name}.jpg"))
             y, x = top + (CELL - len(picture)) // 2, left + (CELL - picture.shape[1]) // 2
             sheet[y : y + len(picture), x : x + picture.shape[1]] = picture
-            title = f"{name}\nIoU {iou[name]:.3f}"
+            title = f"{name}\n{scores.title(scores.MAIN)} {rounded(values[name])}"
             write(title, left + CELL / 2, y - 3, 7, ha="center", va="bottom")
     write(LEGEND, width / 2, height - 8, 7, ha="center")
     figure.figimage(sheet)  # one picture: an axis for each would take longer than all else

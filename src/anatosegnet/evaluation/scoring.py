@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from anatosegnet.evaluation.inference import Predictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-TAKEN = {  # what else summary.json holds
+NAME = re.compile(r"(?!.*_(sd|low|high|holm|p|pooled|difference)$)[a-z][a-z0-9_]*")
+TAKEN = {  # what else summary.json and the tables hold
+    *("by", "value", "setting", "runs", "repeated_over", "split_fingerprint"),
     *("images", "independent_groups", "intervals", "detection", "calibration", "extremes"),
     *("conditions", "own_scores", "without_relatives", "scores_sha256", "checkpoint_sha256"),
     *("run", "changed_data", "versions", "git_commit", "machine"),
@@ -109,8 +110,8 @@ def own_score(path: str) -> Score:
         raise UserError(f"{at_fault} must be a Score with a function, or a function")
     if not NAME.fullmatch(score.name) or find(score.name) or score.name in TAKEN | TEXT.keys():
         raise UserError(
-            f"{at_fault}: the name {plain(score.name)!r} is taken, or not of small letters, digits "
-            "and underscores; give another"
+            f"{at_fault}: the name {plain(score.name)!r} is taken, ends like a column of tables "
+            "(_sd, _low, …), or is not of small letters, digits and underscores; give another"
         )
     return score
 

@@ -12,7 +12,16 @@ from anatosegnet.console import between, rounded, say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.overlap import BENCHMARK_BATCH, pooled_scores
-from anatosegnet.metrics.scores import NO_SCORES, TEXT, Score, is_fact, read_about, shown_in
+from anatosegnet.metrics.scores import (
+    MAIN,
+    NO_SCORES,
+    TEXT,
+    Score,
+    is_fact,
+    read_about,
+    shown_in,
+    title,
+)
 from anatosegnet.metrics.statistics import independent_groups, interval
 from anatosegnet.report import reading
 
@@ -31,7 +40,7 @@ def write_scores(path: Path, frame: DataFrame) -> None:
 def read_scores(path: Path) -> DataFrame:
     """Read ``scores.csv``; raises UserError if it is missing or no such table."""
     frame = DataFrame(reading.read_scores(path))
-    missing = {"id", "group", "iou", "hits", "lesion_area", "predicted_area", "height", "width"}
+    missing = {"id", "group", MAIN, "hits", "lesion_area", "predicted_area", "height", "width"}
     missing -= {*frame.columns}
     if missing:
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}; evaluate again")
@@ -94,10 +103,8 @@ def summarise(frame: DataFrame) -> dict[str, Any]:
 
 def detection_summary(frame: DataFrame) -> dict[str, float | int | None]:
     """Lesions counted over all images; shares are None where nothing could be counted."""
-    total, hit, missed, false = (
-        int(frame[name].sum()) for name in ("lesions", "lesions_hit", "lesions_missed",
-                                            "lesions_false")
-    )  # fmt: skip
+    columns = ("lesions", "lesions_hit", "lesions_missed", "lesions_false")
+    total, hit, missed, false = (int(frame[name].sum()) for name in columns)
     return {
         "lesions": total,
         "hit": hit,
@@ -123,9 +130,9 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
         pixel = "original" if scoring.at == "original" else "the network's"
         said["boundary"] = f"MONAI's edges and distances, in {pixel} pixels; one empty = diagonal"
     if clean := summary.get("without_relatives"):
-        ends = between(clean["intervals"].get("iou"))
+        ends = between(clean["intervals"].get(MAIN))
         said["no copies"] = (
-            f"IoU {rounded(clean['iou'])} {ends}".strip()
+            f"{title(MAIN)} {rounded(clean[MAIN])} {ends}".strip()
             + f" over the {clean['images']} of {images} images without a near-duplicate, or "
             "another image of the patient, in training"
         )
@@ -216,8 +223,8 @@ def lesion_sizes(frame: DataFrame) -> Series:
 
 
 def extremes(frame: DataFrame, count: int) -> dict[str, list[str]]:
-    """Names of the images of worst, median and best IoU, ``count`` of each, worst first."""
-    order = frame.sort_values(["iou", "id"], kind="stable")["id"].tolist()
+    """Names of the images of worst, median and best `MAIN`, ``count`` of each, worst first."""
+    order = frame.sort_values([MAIN, "id"], kind="stable")["id"].tolist()
     count = min(count, len(order))
     middle = (len(order) - count) // 2
     return {

@@ -20,6 +20,7 @@ from anatosegnet.metrics.overlap import overlap_scores, relative_area_error, spe
 from anatosegnet.metrics.surface import assd, boundary_iou, hd95, share_within, surface_distances
 
 Shown = Literal["fact", "cases", "tables", "first"]
+MAIN = "iou"  # what cases are put in order by
 NSD = re.compile(r"nsd_([\d.]+)(px|mm)")
 UNITS = {"mm2": "(mm²)", "mm": "(mm)", "px": "(px)", "holm": "(Holm)"}  # words of a column's name
 # columns that hold text, as people read them

@@ -8,7 +8,7 @@ from anatosegnet.console import rounded, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
 from anatosegnet.metrics.calibration import BINS
-from anatosegnet.metrics.scores import find, is_fact, shown_in, title
+from anatosegnet.metrics.scores import MAIN, find, is_fact, shown_in, title
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import (
     PICTURES,
@@ -81,7 +81,7 @@ def write_report(directory: Path, run: Run) -> Path:
         tables=tables(evaluation.tables, evaluation.own),
         has_calibration=bool(calibration.get("bins")),
         calibration_numbers=[
-            ({"ece": "Expected calibration error", "brier": "Brier score"}.get(k, k), rounded(v))
+            ({"ece": "Expected calibration error"}.get(k, title(k)), rounded(v))
             for k, v in calibration.items()
             if isinstance(v, float)
         ],
@@ -107,7 +107,7 @@ def cases_of(evaluation: Evaluation) -> dict[str, Any]:
     numeric = [column.name for column in evaluation.columns if column.numeric]
     scores = [name for name in numeric if not is_fact(name)]
     first = {*SHOWN_OF_CASES, *shown_in(("tables", "first"), scores, evaluation.own)}
-    main = "iou" if "iou" in scores else next(iter(scores), "id")
+    main = MAIN if MAIN in scores else next(iter(scores), "id")
     area = next(
         (name for name in ("lesion_area_mm2", "lesion_area") if _known(evaluation, name)), ""
     )
@@ -160,8 +160,14 @@ def headline(evaluation: Evaluation) -> list[dict[str, str]]:
     if isinstance(share := found.get("sensitivity"), float):
         ends = (summary.get("intervals") or {}).get("sensitivity")
         note = f"{found['hit']} of {found['lesions']}" if {"hit", "lesions"} <= set(found) else ""
-        cards.append({"score": "Lesions found", "mean": rounded(share), "note": note,
-                      "95 % interval": _ends(ends)})  # fmt: skip
+        cards.append(
+            {
+                "score": "Lesions found",
+                "mean": rounded(share),
+                "note": note,
+                "95 % interval": _ends(ends),
+            }
+        )
     return cards
 
 
@@ -174,15 +180,15 @@ def score_table(evaluation: Evaluation) -> Any:
             continue
         values = sorted(v for case in evaluation.cases if isinstance(v := case[name], float))
         low, middle, high = (_quantile(values, q) for q in (0.25, 0.5, 0.75))
-        rows.append({**row, "median": middle, "middle half": f"{rounded(low)} to {rounded(high)}",
-                     "range": f"{rounded(values[0])} to {rounded(values[-1])}"})  # fmt: skip
+        half, whole = _ends((low, high)), _ends((values[0], values[-1]))
+        rows.append({**row, "median": middle, "middle half": half, "range": whole})
     blank = {"median": "", "middle half": "", "range": ""}
     pooled = [name for name in summary if name.endswith("_pooled")]
     rows += [{**row, **blank} for name in pooled if (row := score_row(evaluation, name))]
     for name, value in detection(summary).items():
         if isinstance(value, float) and (ends := (summary.get("intervals") or {}).get(name)):
-            rows.append({"score": LESION_SCORES.get(name, title(name)), "mean": value,
-                         "95 % interval": _ends(ends), "sd": "", **blank})  # fmt: skip
+            row = {"score": LESION_SCORES.get(name, title(name)), "mean": value}
+            rows.append({**row, "95 % interval": _ends(ends), "sd": "", **blank})
     return table(rows, "Per-image scores, averaged over images, and other aggregations")
 
 
