@@ -19,7 +19,7 @@ from anatosegnet.data.datasets.folder import FolderSource
 from anatosegnet.data.datasets.phantom import PhantomSource
 from anatosegnet.data.duplicates import Digests
 from anatosegnet.data.prepared import PreparedData
-from anatosegnet.data.records import WORKING, CachedCase, CacheError, CaseWriter, StoredCases
+from anatosegnet.data.records import CachedCase, CacheError, CaseWriter, StoredCases
 from anatosegnet.data.source import Source
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
@@ -157,7 +157,7 @@ def test_damaged_data_is_reported_and_not_cached(folder_data: Path, tmp_path: Pa
         assert "malignant_3.png: the mask is empty" in str(caught.value)
         assert "benign_1.png" in str(caught.value)
     assert len(folders(tmp_path / "cache")) == 1
-    assert not list((tmp_path / "cache").glob(f"{WORKING}*"))
+    assert not list((tmp_path / "cache").glob("*.tmp*"))
 
 
 def test_a_file_that_changes_while_it_is_read_is_a_problem(
@@ -179,23 +179,15 @@ def test_a_file_that_changes_while_it_is_read_is_a_problem(
         cached(source, tmp_path / "cache")
 
 
-@pytest.mark.parametrize(
-    "damage", ["truncated", "no index", "garbage", "no pixels", "no thumbnails"]
-)
+@pytest.mark.parametrize("damage", ["truncated", "no index", "garbage", "empty"])
 def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: str) -> None:
     """Breaks if a damaged folder stops training, or is believed."""
     store = CaseCache(tmp_path, 1)
-    del open_or_write(store, "a", fill(1)).folder
-    place = folders(tmp_path)[0]
-    pixels, index = place / "cases.bin", place / "index.json"
-    if damage == "truncated":
-        os.truncate(pixels, 100)
-    elif damage == "no index":
-        index.unlink()
-    elif damage == "garbage":
-        index.write_text('{"height": "x"')
-    else:
-        (pixels if damage == "no pixels" else place / "thumbnails.bin").unlink()
+    open_or_write(store, "a", fill(1))
+    path = folders(tmp_path)[0]
+    content = path.read_bytes()
+    damaged = {"truncated": content[:100], "no index": content[:-50], "empty": b""}
+    path.write_bytes(damaged.get(damage, content[:-12] + b"x" * 12))
     assert (open_or_write(store, "a", fill(7))["case 2"][0] == 7).all()
     assert len(folders(tmp_path)) == 1
 
@@ -206,21 +198,29 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a bit flipped": lambda content: content[:-5] + bytes([content[-5] ^ 1]) + content[-4:],
     "cut": lambda content: content[: len(content) // 2],
 }
+PIXELS = 20 * 2 * SIZE[0] * SIZE[1]  # bytes of the folder's cases, which are grey
+PARTS = {
+    "pixels": (0, PIXELS),
+    "thumbnails": (PIXELS, 20 * 96**2),
+    "index": (PIXELS + 20 * 96**2, 0),
+}
 
 
-@pytest.mark.parametrize("file", ["cases.bin", "thumbnails.bin", "index.json"])
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_nothing_damaged_is_trained_on(
-    folder_data: Path, tmp_path: Path, damage: str, file: str, capfd: pytest.CaptureFixture[str]
+    folder_data: Path, tmp_path: Path, damage: str, part: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Breaks if a cache that was overwritten gives other pixels, or other near-duplicates."""
     good = folder(folder_data, tmp_path, cache="memory")
     for data in (folder(folder_data, tmp_path / "cache") for _ in range(2)):
         assert data.pairs == good.pairs
     del data
-    path = folders(tmp_path / "cache")[0] / file
-    times = path.stat()
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    path = folders(tmp_path / "cache")[0]
+    times, content = path.stat(), path.read_bytes()
+    start, length = PARTS[part]
+    end = start + length if length else len(content)
+    path.write_bytes(content[:start] + DAMAGES[damage](content[start:end]) + content[end:])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     for start in range(2):
         data = folder(folder_data, tmp_path / "cache")
@@ -231,7 +231,7 @@ def test_nothing_damaged_is_trained_on(
             for ours, theirs in zip(data.resized[name], expected, strict=True):
                 assert (ours == theirs).all()
         lines = capfd.readouterr().err.splitlines()
-        noticed = file == "cases.bin" and damage != "cut" and start == 0
+        noticed = part == "pixels" and damage != "cut" and start == 0
         assert len(lines) == noticed
         if noticed:
             assert "is damaged" in lines[0]
@@ -244,7 +244,7 @@ def test_a_file_cut_while_it_is_read_ends_nothing(
     """Breaks if a file that shrinks under a running training kills it, or says it twice."""
     data = folder(folder_data, tmp_path / "cache")
     expected = {name: (image.copy(), mask.copy()) for name, (image, mask) in data.resized.items()}
-    os.truncate(folders(tmp_path / "cache")[0] / "cases.bin", 100)
+    os.truncate(folders(tmp_path / "cache")[0], 100)
     for resized in (data.resized, data.resized):
         for name, parts in expected.items():
             for ours, theirs in zip(resized[name], parts, strict=True):
@@ -258,7 +258,7 @@ def test_a_copy_in_another_process_reads_damaged_cases_too(
     """Breaks if a spawned worker cannot read a damaged case from its files."""
     data = folder(folder_data, tmp_path / "cache")
     expected = data.resized["benign_1"][0].copy()
-    path = folders(tmp_path / "cache")[0] / "cases.bin"
+    path = folders(tmp_path / "cache")[0]
     path.write_bytes(bytes(path.stat().st_size))
     copy = pickle.loads(pickle.dumps(data.resized))
     assert (copy["benign_1"][0] == expected).all()
@@ -310,11 +310,11 @@ def test_a_process_that_dies_leaves_no_trap(tmp_path: Path) -> None:
     process.join(60)
     assert process.exitcode == 9
     assert folders(tmp_path) == []
-    remains = list(tmp_path.glob(f"{WORKING}*"))
+    remains = list(tmp_path.glob(".*.tmp*"))
     assert len(remains) == 1
     os.utime(remains[0], (0, 0))  # some time later
     assert (open_or_write(CaseCache(tmp_path, 1), "a", fill(3))["case 0"][0] == 3).all()
-    assert not list(tmp_path.glob(f"{WORKING}*"))
+    assert not list(tmp_path.glob(".*.tmp*"))
 
 
 def test_least_recently_used_caches_go_first(tmp_path: Path) -> None:
@@ -324,12 +324,12 @@ def test_least_recently_used_caches_go_first(tmp_path: Path) -> None:
     held = open_or_write(store, "held", fill(1))
     for age, key in ((300, "old"), (200, "older but used")):
         stored = open_or_write(store, key, fill(2))
-        os.utime(stored.folder / "index.json", (age, age))
+        os.utime(stored.path, (age, age))
         del stored
-    os.utime(held.folder / "index.json", (100, 100))
-    assert store.open("data", "older but used") is not None  # which makes it the newest
+    os.utime(held.path, (100, 100))
+    open_or_write(store, "older but used", unreadable)  # which makes it the newest
     open_or_write(store, "new", fill(3))
-    assert [path.name[5:] for path in folders(tmp_path)] == ["held", "new", "older but used"]
+    assert [path.stem[5:] for path in folders(tmp_path)] == ["held", "new", "older but used"]
     assert (held["case 1"][0] == 1).all()
 
 
@@ -374,7 +374,7 @@ def test_without_room_training_goes_on(
     assert isinstance(data.resized, dict)
     assert len(data.resized) == 20
     assert not directory.is_dir() or folders(directory) == []
-    assert not directory.is_dir() or not list(directory.glob(f"{WORKING}*"))
+    assert not directory.is_dir() or not list(directory.glob(".*.tmp*"))
 
 
 def test_too_many_cases_for_memory_are_read_anew(
@@ -391,7 +391,7 @@ def test_thumbnails_and_digests_are_kept(tmp_path: Path) -> None:
     """Breaks if a second start would search for near-duplicates among other images."""
     open_or_write(CaseCache(tmp_path, 1), "a", fill(5))
     stored = open_or_write(CaseCache(tmp_path, 1), "a", unreadable)
-    assert stored.digests() == {f"case {number}": digests(number) for number in range(3)}
+    assert stored.digests == {f"case {number}": digests(number) for number in range(3)}
     for number, thumbnail in enumerate(stored.thumbnails().values()):
         assert thumbnail.shape == (8, 8)
         assert (thumbnail == number).all()

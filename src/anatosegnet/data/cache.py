@@ -1,7 +1,7 @@
 """Resized cases on disk: decoded once, shared by all runs and processes.
 
-A cache is a folder ``<dataset>-<key>`` that never changes: its key is a hash over the content of
-all files, the settings and the code that shape a record, so other content has another folder.
+A cache is a file ``<dataset>-<key>.cases`` that never changes: its key is a hash over the content
+of all files, the settings and the code that shape a case, so other content has another file.
 """
 
 import hashlib
@@ -9,8 +9,6 @@ import inspect
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,19 +19,12 @@ import filelock
 import numpy as np
 import PIL
 
-from anatosegnet.data.records import (
-    DAMAGED,
-    WORKING,
-    CacheError,
-    CaseWriter,
-    StoredCases,
-    remove,
-    system_errors,
-    too_large,
-)
+from anatosegnet.data.records import CacheError, CaseWriter, StoredCases, too_large
+from anatosegnet.errors import reason
+from anatosegnet.files.writing import is_held, remove_leftovers, replacing
 
-FORMAT = 3
-MINUTE = 60.0
+FORMAT = 4
+SUFFIX = ".cases"
 
 
 def default_cache_directory() -> Path:
@@ -62,26 +53,16 @@ def hash_of_code(*parts: Any) -> str:
 
 
 class CaseCache:
-    """The folders of all datasets, below a limit.
+    """The files of all datasets, below a limit.
 
     Args:
         directory: Where they lie; made when needed.
-        limit_gb: Largest size of all together, in GB; least recently used folders go first.
+        limit_gb: Largest size of all together, in GB; least recently used ones go first.
     """
 
     def __init__(self, directory: Path, limit_gb: float) -> None:
         self.directory = directory
         self.limit_bytes = int(limit_gb * 1e9)
-
-    def open(self, dataset: str, key: str) -> StoredCases | None:
-        """The cases of this key, if they are there and not known to be damaged."""
-        folder = self._folder(dataset, key)
-        try:
-            stored = StoredCases(folder)
-            stored.thumbnails()  # looks at their checksum
-        except CacheError:
-            return None
-        return None if (folder / DAMAGED).exists() else stored
 
     def open_or_write(
         self,
@@ -95,88 +76,76 @@ class CaseCache:
 
         Args:
             dataset: Its name, for people who look into the cache.
-            key: Hash of everything that shapes the records.
-            size: (height, width) of every record.
+            key: Hash of everything that shapes the cases.
+            size: (height, width) of every case.
             count: Number of cases.
-            write: Adds all records; returns False to leave no folder behind.
+            write: Adds all cases; returns False to leave no file behind.
 
         Returns:
             The cases, or None where ``write`` returned False.
 
         Raises:
-            CacheError: The folder cannot be written, the disk is full, or the limit too small.
+            CacheError: The file cannot be written, the disk is full, or the limit too small.
         """
-        if stored := self.open(dataset, key):
-            return stored
-        self._require_room(size, count)
-        folder = self._folder(dataset, key)
-        with self._alone(folder):
-            if stored := self.open(dataset, key):  # another process was first
-                return stored
-            with self._working_folder() as temporary:
-                with system_errors(self.directory):
-                    writer = CaseWriter(folder, temporary, size, self.limit_bytes)
-                try:
-                    stored = writer.finish() if write(writer) else None
-                finally:
-                    writer.close()
-        self.evict(keep=folder)
-        return stored
+        path = self.directory / f"{dataset}-{key[:20]}{SUFFIX}"
+        with suppress(CacheError):
+            return StoredCases(path)
+        try:
+            self._require_room(size, count)
+            with self._alone(path):
+                with suppress(CacheError):  # another process was first
+                    return StoredCases(path)
+                with replacing(path) as temporary, temporary.open("wb") as file:
+                    writer = CaseWriter(file, size, self.limit_bytes)
+                    if not write(writer):
+                        raise _NotWanted
+                    writer.finish()
+        except _NotWanted:
+            return None
+        except OSError as error:
+            raise CacheError(f"{self.directory} cannot be written ({reason(error)})") from error
+        self.evict(keep=path)
+        return StoredCases(path)
 
     def evict(self, keep: Path | None = None) -> None:
-        """Remove what processes that died left behind, then folders until the limit is kept."""
+        """Remove what processes that died left behind, then files until the limit is kept."""
+        remove_leftovers(self.directory)
+        for old in self.directory.glob("*/cases.bin"):  # a folder, as caches were before
+            shutil.rmtree(old.parent, ignore_errors=True)
         used: list[tuple[float, int, Path]] = []
-        with suppress(OSError):
-            for folder in self.directory.iterdir():
-                if folder.name.startswith(WORKING):
-                    if time.time() - folder.stat().st_mtime > MINUTE:  # not just being made
-                        remove(folder, only_if_unused=True)
-                    continue
-                with suppress(OSError):  # not a cache, or gone by now
-                    size = sum(path.stat().st_size for path in folder.iterdir())
-                    used.append(((folder / "index.json").stat().st_mtime, size, folder))
+        for path in self.directory.glob(f"*{SUFFIX}"):
+            with suppress(OSError):  # gone by now
+                status = path.stat()
+                used.append((status.st_mtime, status.st_size, path))
         total = sum(size for _, size, _ in used)
-        for _, size, folder in sorted(used):
-            if total <= self.limit_bytes:
-                return
-            if folder != keep and remove(folder, only_if_unused=True):
-                total -= size
-
-    def _folder(self, dataset: str, key: str) -> Path:
-        return self.directory / f"{dataset}-{key[:20]}"
+        for _, size, path in sorted(used):
+            with suppress(OSError):
+                if total > self.limit_bytes and path != keep and not is_held(path):
+                    path.unlink()
+                    total -= size
 
     def _require_room(self, size: tuple[int, int], count: int) -> None:
         least = count * size[0] * size[1] * 2  # grey; colour takes twice as much
         if least > self.limit_bytes:
             raise CacheError(too_large(self.directory, least, self.limit_bytes))
-        with system_errors(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.directory).free
+        self.directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.directory).free
         if free < 2 * least:
             raise CacheError(
                 f"{self.directory} has {free / 1e9:.1f} GB free, {2 * least / 1e9:.1f} are needed"
             )
 
     @contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """No other process writes this folder meanwhile; a lock dies with its process."""
-        lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
-        try:
-            with system_errors(self.directory):
-                lock.acquire()
-        except NotImplementedError:  # a file system without locks: the work is done twice, no harm
-            pass
+    def _alone(self, path: Path) -> Iterator[None]:
+        """No other process writes this file meanwhile; a lock dies with its process."""
+        lock = filelock.FileLock(path.with_name(f".{path.stem}.lock"))
+        with suppress(NotImplementedError):  # no locks here: the work is done twice, no harm
+            lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    @contextmanager
-    def _working_folder(self) -> Iterator[Path]:
-        with system_errors(self.directory):
-            temporary = self.directory / f"{WORKING}{uuid.uuid4().hex}"
-            temporary.mkdir()
-        try:
-            yield temporary
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+class _NotWanted(Exception):
+    """Leaves nothing behind."""

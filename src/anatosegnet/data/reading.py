@@ -130,9 +130,7 @@ class CaseReader:
         if stored is None:
             return ReadCases(), problems
         stored.fallback = self._fresh(cases)
-        return ReadCases(
-            stored, stored.digests(), stored.thumbnails(), stored.shares(), contents
-        ), []
+        return ReadCases(stored, stored.digests, stored.thumbnails(), stored.shares, contents), []
 
     def _fresh(self, cases: list[Case]) -> FreshCases:
         return FreshCases({case.name: case for case in cases}, self.source.read, self.size)

@@ -1,18 +1,17 @@
-"""The files of one cache folder: records of resized cases, written once, checked when read.
+"""The file of one cache: resized cases, written once, checked when read.
 
-``cases.bin``: per case the mask (H, W), then the image (H, W, C), uint8; C is 1 where the three
-channels are equal. ``thumbnails.bin``: what the search for near-duplicates needs. ``index.json``:
-where each case lies. All have checksums: a case that is damaged is read anew from its own files,
-and a file ``damaged`` then tells the next start to write the folder anew.
+Per case the mask (H, W), then the image (H, W, C), uint8; C is 1 where the three channels are
+equal. Then the thumbnails, which the search for near-duplicates needs, the index (JSON) that says
+what lies where, and its `TRAILER`. All have checksums: a case that is damaged is read anew
+from its own files, and the cache is removed, so that the next start writes it anew.
 """
 
 import json
 import os
-import shutil
-import uuid
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,17 +21,11 @@ import numpy as np
 from anatosegnet.console import warn
 from anatosegnet.data.duplicates import Digests
 from anatosegnet.errors import reason
-from anatosegnet.files.opening import read_bytes, read_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: no folder is locked, and an open file cannot be removed anyway
-    fcntl = None  # type: ignore[assignment]
+from anatosegnet.files.writing import hold
 
 Resized = tuple[np.ndarray, np.ndarray]
 
-DAMAGED = "damaged"  # a file that says so
-WORKING = ".working-"  # prefix of folders that are being written or removed
+TRAILER = struct.Struct("<QI")  # bytes of the index, and its checksum
 
 
 class CacheError(Exception):
@@ -61,101 +54,104 @@ class CachedCase:
 
 
 class StoredCases(Mapping[str, Resized]):
-    """The cases of one folder, by name: image (H, W, C) and mask (H, W), uint8, read-only.
+    """The cases of one file, by name: image (H, W, C) and mask (H, W), uint8, read-only.
 
-    A record is read each time it is asked for, so that memory does not grow with the number of
-    cases. The folder is not evicted while this object, or a copy in a worker, is alive.
+    A case is read each time it is asked for, so that memory does not grow with the number of
+    cases; the file is not mapped, for a mapped file that is cut ends the process. It is not
+    evicted while this object, or a copy in a worker, is alive.
 
     Args:
-        folder: A finished folder.
-        fallback: Gives the cases whose records are damaged.
+        path: A finished file.
+        fallback: Gives the cases that are damaged.
+
+    Attributes:
+        digests: Hashes of the original image's and mask's pixels, by name.
+        shares: Share of the original image that is lesion, by name.
 
     Raises:
-        CacheError: There is none, or it is damaged.
+        CacheError: There is none, or its index or thumbnails are damaged.
     """
 
-    def __init__(self, folder: Path, fallback: Mapping[str, Resized] | None = None) -> None:
-        self.folder, self.fallback = folder, fallback
+    def __init__(self, path: Path, fallback: Mapping[str, Resized] | None = None) -> None:
+        self.path, self.fallback = path, fallback
         self._known_damaged = False
         try:
-            index = read_json(folder / "index.json")
-            if index.pop("checksum") != _checksum(json.dumps(index).encode()):
-                raise ValueError("its index is damaged")
+            self._file = path.open("rb")
+        except OSError as error:
+            raise CacheError(f"{path} cannot be read ({reason(error)})") from error
+        try:
+            end = os.fstat(self._file.fileno()).st_size - TRAILER.size
+            length, checksum = TRAILER.unpack(self._read(end, TRAILER.size))
+            if length > end:
+                raise ValueError("its end is damaged")
+            index = json.loads(_checked(self._read(end - length, length), checksum))
             self.size: tuple[int, int] = (index["height"], index["width"])
             self.channels = np.array(index["channels"], np.int64)
-            pixels = self.size[0] * self.size[1]
-            self.ends = np.cumsum((self.channels + 1) * pixels)
+            self.ends = np.cumsum((self.channels + 1) * self.size[0] * self.size[1])
+            self.checksums: list[int] = index["checksums"]
             self.rows = {name: row for row, name in enumerate(index["names"])}
-            self._edge = int(index["thumbnail"])
-            self._index = index
-            self._file = (folder / "cases.bin").open("rb")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{folder} cannot be read ({reason(error)})") from error
-        whole = (
-            os.fstat(self._file.fileno()).st_size == self.ends[-1]
-            and _size_of(folder / "thumbnails.bin") == len(self) * self._edge**2
-        )
-        if not whole or not _lock(self._file, exclusive=False) or not self._is_there():
+            self.digests = dict(zip(self.rows, map(Digests._make, index["digests"]), strict=True))
+            self.shares: dict[str, float] = dict(zip(self.rows, index["shares"], strict=True))
+            self._thumbnails = index["edge"], index["thumbnails"]
+            self.thumbnails()  # looks at their checksum
+        except (OSError, ValueError, LookupError, TypeError, struct.error, OverflowError) as error:
             self._file.close()
-            raise CacheError(f"{folder} is damaged or about to be removed")
+            raise CacheError(f"{path} is damaged") from error
+        hold(self._file.fileno(), shared=True)
         with suppress(OSError):  # somebody else's cache may be read-only
-            os.utime(folder / "index.json")  # "used just now"
-
-    def _is_there(self) -> bool:
-        """Whether the open file is still the one in the folder."""
-        try:
-            return os.path.samestat(
-                os.fstat(self._file.fileno()), os.stat(self.folder / "cases.bin")
-            )
-        except OSError:
-            return False
+            os.utime(path)  # "used just now"
 
     def __getitem__(self, name: str) -> Resized:
         row = self.rows[name]
         (height, width), channels = self.size, int(self.channels[row])
         length = height * width * (channels + 1)
-        # a copy in memory: what was checked is what is used, whatever becomes of the file
-        content = _read_at(self._file, int(self.ends[row]) - length, length)
-        if _checksum(content) != self._index["checksums"][row]:
+        try:
+            # a copy in memory: what was checked is what is used, whatever becomes of the file
+            content = _checked(
+                self._read(int(self.ends[row]) - length, length), self.checksums[row]
+            )
+        except (OSError, ValueError):
             return self._read_anew(name)
         record = np.frombuffer(content, np.uint8)
         image = record[height * width :].reshape(height, width, channels)
         return image, record[: height * width].reshape(height, width)
 
+    def thumbnails(self) -> dict[str, np.ndarray]:
+        """(E, E) uint8 of the original image, by name; read each time they are asked for.
+
+        Raises:
+            OSError, ValueError: They cannot be read, or are damaged.
+        """
+        edge, checksum = self._thumbnails
+        content = _checked(self._read(int(self.ends[-1]), len(self) * edge**2), checksum)
+        rows = np.frombuffer(content, np.uint8).reshape(len(self), edge, edge)
+        return dict(zip(self.rows, rows, strict=True))
+
+    def _read(self, start: int, length: int) -> bytes:
+        """Bytes at a place; fewer where the file ends."""
+        if hasattr(os, "pread"):  # processes that were forked share the file's position
+            return os.pread(self._file.fileno(), length, start)
+        self._file.seek(start)
+        return self._file.read(length)
+
     def _read_anew(self, name: str) -> Resized:
-        """A case whose record is damaged; said once for all processes."""
+        """A case that is damaged; said once for all processes."""
         if not self._known_damaged:
             self._known_damaged = True
             try:
-                (self.folder / DAMAGED).touch(exist_ok=False)
-                first = True
-            except OSError as error:  # another process was first, or the cache may not be written
-                first = not isinstance(error, FileExistsError)
+                first = os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+                if first:  # else another process wrote it anew
+                    self.path.unlink()
+            except OSError as error:  # another was first, or the cache may not be written
+                first = not isinstance(error, FileNotFoundError)
             if first:
                 warn(
-                    f"the cache {self.folder} is damaged ({name}); damaged cases are read from "
+                    f"the cache {self.path} is damaged ({name}); damaged cases are read from "
                     "their files, and the next start writes it anew"
                 )
         if self.fallback is None:
-            raise CacheError(f"{self.folder} is damaged ({name})")
+            raise CacheError(f"{self.path} is damaged ({name})")
         return self.fallback[name]
-
-    def digests(self) -> dict[str, Digests]:
-        """Hashes of the original image's and mask's pixels, by name."""
-        return dict(zip(self.rows, map(Digests._make, self._index["digests"]), strict=True))
-
-    def shares(self) -> dict[str, float]:
-        """Share of the original image that is lesion, by name."""
-        return dict(zip(self.rows, self._index["shares"], strict=True))
-
-    def thumbnails(self) -> dict[str, np.ndarray]:
-        """(E, E) uint8 of the original image, by name; raises CacheError if they are damaged."""
-        with reading_errors(self.folder):
-            content = read_bytes(self.folder / "thumbnails.bin", most=len(self) * self._edge**2)
-        if _checksum(content) != self._index["thumbnails"]:
-            raise CacheError(f"{self.folder} is damaged (its thumbnails)")
-        rows = np.frombuffer(content, np.uint8).reshape(len(self), self._edge, self._edge)
-        return dict(zip(self.rows, rows, strict=True))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.rows)
@@ -163,82 +159,63 @@ class StoredCases(Mapping[str, Resized]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __reduce__(self) -> tuple[type["StoredCases"], tuple[Any, ...]]:
-        return StoredCases, (self.folder, self.fallback)  # a spawned worker opens the file anew
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_anew, (self.path, self.fallback)
+
+
+def _open_anew(path: Path, fallback: Mapping[str, Resized] | None) -> Mapping[str, Resized]:
+    """What a spawned worker reads: a file of its own, or the cases' files if it is gone."""
+    try:
+        return StoredCases(path, fallback)
+    except CacheError:
+        if fallback is None:
+            raise
+        return fallback
 
 
 class CaseWriter:
-    """Takes the records of a new folder, one after another; `finish` gives it its name.
+    """Takes the cases of a new file, one after another; `finish` writes what leads to them.
 
     Args:
-        folder: The name it will have.
-        temporary: Where it is written.
-        size: (height, width) of every record.
+        file: Open for writing.
+        size: (height, width) of every case.
         limit_bytes: More than this are refused.
     """
 
-    def __init__(
-        self, folder: Path, temporary: Path, size: tuple[int, int], limit_bytes: int
-    ) -> None:
-        self.folder, self.temporary, self.size = folder, temporary, size
-        self.limit_bytes = limit_bytes
-        self.names: list[str] = []
-        self.channels: list[int] = []
-        self.digests: list[Digests] = []
-        self.shares: list[float] = []
-        self.checksums: list[int] = []
-        self._edge = self._thumbnails_checksum = 0
-        self._file = (temporary / "cases.bin").open("wb")
-        self._thumbnails = (temporary / "thumbnails.bin").open("wb")
-        _lock(self._file, exclusive=True)
+    def __init__(self, file: IO[bytes], size: tuple[int, int], limit_bytes: int) -> None:
+        self.file, self.limit_bytes = file, limit_bytes
+        self._thumbnails: list[bytes] = []
+        self._index: dict[str, Any] = {"height": size[0], "width": size[1], "edge": 0}
+        for column in ("names", "channels", "digests", "shares", "checksums"):
+            self._index[column] = []
 
-    def add(self, record: CachedCase) -> None:
-        """Append a case."""
-        content = record.mask.tobytes() + record.image.tobytes()
-        thumbnail = record.thumbnail.tobytes()
-        with system_errors(self.folder.parent):
-            self._file.write(content)
-            self._thumbnails.write(thumbnail)
-        self.checksums.append(_checksum(content))
-        self._thumbnails_checksum = _checksum(thumbnail, self._thumbnails_checksum)
-        self.shares.append(record.share)
-        self.names.append(record.name)
-        self.channels.append(record.image.shape[2])
-        self.digests.append(record.digests)
-        self._edge = record.thumbnail.shape[0]
-        if self._file.tell() > self.limit_bytes:
-            raise CacheError(too_large(self.folder.parent, self._file.tell(), self.limit_bytes))
+    def add(self, case: CachedCase) -> None:
+        """Append a case.
 
-    def finish(self) -> StoredCases:
-        """Write the index, make sure that all is on the disk, and let others see it."""
-        height, width = self.size
-        index: dict[str, Any] = {
-            "height": height,
-            "width": width,
-            "names": self.names,
-            "channels": self.channels,
-            "digests": self.digests,
-            "shares": self.shares,
-            "thumbnail": self._edge,
-            "thumbnails": self._thumbnails_checksum,
-            "checksums": self.checksums,
-        }
-        index["checksum"] = _checksum(json.dumps(index).encode())
-        with system_errors(self.folder.parent):
-            for file in (self._file, self._thumbnails):
-                file.flush()
-                os.fsync(file.fileno())
-            (self.temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
-            remove(self.folder)  # a damaged one
-            self.temporary.rename(self.folder)
-        self.close()
-        return StoredCases(self.folder)
+        Raises:
+            OSError: The file cannot be written.
+            CacheError: It would grow beyond the limit.
+        """
+        content = case.mask.tobytes() + case.image.tobytes()
+        self.file.write(content)
+        if self.file.tell() > self.limit_bytes:
+            directory = Path(self.file.name).parent
+            raise CacheError(too_large(directory, self.file.tell(), self.limit_bytes))
+        self._thumbnails.append(case.thumbnail.tobytes())
+        self._index["edge"] = case.thumbnail.shape[0]
+        self._index["names"].append(case.name)
+        self._index["channels"].append(case.image.shape[2])
+        self._index["digests"].append(case.digests)
+        self._index["shares"].append(case.share)
+        self._index["checksums"].append(zlib.crc32(content))
 
-    def close(self) -> None:
-        """Give the files back."""
-        for file in (self._file, self._thumbnails):
-            with suppress(OSError):  # what was buffered for a full disk
-                file.close()
+    def finish(self) -> None:
+        """Write thumbnails and index, and make sure that all is on the disk."""
+        thumbnails = b"".join(self._thumbnails)
+        index = json.dumps(self._index | {"thumbnails": zlib.crc32(thumbnails)}).encode()
+        self.file.write(thumbnails + index + TRAILER.pack(len(index), zlib.crc32(index)))
+        self.file.flush()
+        os.fsync(self.file.fileno())
 
 
 def one_channel_if_grey(image: np.ndarray) -> np.ndarray:
@@ -255,73 +232,7 @@ def too_large(directory: Path, size: int, limit: int) -> str:
     )
 
 
-def _checksum(content: bytes, before: int = 0) -> int:
-    return zlib.crc32(content, before)
-
-
-def _read_at(file: IO[bytes], start: int, length: int) -> bytes:
-    """Bytes at a place; fewer where the file ends or cannot be read."""
-    try:
-        if hasattr(os, "pread"):  # processes that were forked share the file's position
-            return os.pread(file.fileno(), length, start)
-        file.seek(start)
-        return file.read(length)
-    except OSError:
-        return b""
-
-
-@contextmanager
-def reading_errors(directory: Path) -> Iterator[None]:
-    """What cannot be read is a CacheError."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{directory} cannot be read ({reason(error)})") from error
-
-
-@contextmanager
-def system_errors(directory: Path) -> Iterator[None]:
-    """What the system refuses is a CacheError."""
-    try:
-        yield
-    except OSError as error:
-        raise CacheError(f"{directory} cannot be written ({reason(error)})") from error
-
-
-def remove(folder: Path, only_if_unused: bool = False) -> bool:
-    """Remove a folder at once for everybody else; False if it is in use, or cannot be removed."""
-    if not folder.exists():
-        return True
-    try:
-        with (folder / "cases.bin").open("r+b") as file:
-            if only_if_unused and not _lock(file, exclusive=True):
-                return False
-            goner = folder.rename(folder.with_name(f"{WORKING}{uuid.uuid4().hex}"))
-    except FileNotFoundError:  # died before it had a file, or another process removed it
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
-    except OSError:
-        return False
-    shutil.rmtree(goner, ignore_errors=True)
-    return True
-
-
-def _lock(file: IO[bytes], exclusive: bool) -> bool:
-    """Lock an open file without waiting; False if another process holds it the other way."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-def _size_of(path: Path) -> int:
-    """Bytes; -1 if it is not there."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+def _checked(content: bytes, checksum: int) -> bytes:
+    if zlib.crc32(content) != checksum:
+        raise ValueError("its checksum is wrong")
+    return content

@@ -111,12 +111,24 @@ def naming(path: Path, temporary: Path) -> Iterator[None]:
         raise
 
 
-def hold(descriptor: int) -> None:
-    """Show other processes that this one still writes; a kill ends it."""
+def hold(descriptor: int, shared: bool = False) -> None:
+    """Show other processes that this one still writes (shared: reads); a kill ends it."""
     with suppress(ImportError, OSError):  # a system or a file system without such locks
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a file, as far as the system can tell."""
+    with suppress(ImportError), path.open("rb") as file:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    return False
 
 
 def remove_leftovers(folder: Path, deep: bool = False) -> None:
