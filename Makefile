@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 STAMP = $(shell date +%Y-%m-%d_%H-%M-%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint format wheel-check bench clean
+.PHONY: help install demo test test-fast test-lowest lint format wheel-check bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,18 @@ test: .venv/installed-dev lint wheel-check  ## lint, types, wheel, all tests
 test-fast: .venv/installed-dev  ## the tests that take less than a second each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' --numprocesses auto
 
+# --resolution lowest-direct is uv's; pip has no such option
+.venv-lowest/installed: pyproject.toml
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct --editable '.[dev]'
+	touch $@
+
+test-lowest: .venv-lowest/installed  ## the fast tests, with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/uv pip list --quiet --python .venv-lowest/bin/python
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -m 'not slow' --numprocesses auto
+
 lint: .venv/installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +65,4 @@ bench: .venv/installed  ## speed of attention and training (minutes; wants an id
 	$(BIN)/python scripts/bench_training.py
 
 clean:  ## remove .venv and what tools leave behind
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

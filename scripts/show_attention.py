@@ -11,14 +11,9 @@ relative to its largest; the last column is the mean of the heads.
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
@@ -26,9 +21,13 @@ from anatosegnet.data.transforms import image_to_tensor, resize_image, two_sizes
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet
-from anatosegnet.run import Run, replacing
+from anatosegnet.report.grid import Cell, grid, page, scaled
+from anatosegnet.report.overlay import encode_png
+from anatosegnet.run import Run
 
 BIASES = ("rows", "raster", "none")
+BOX = (200, 200)  # px, of a picture
+LIGHT, CROSS = (255, 184, 26), (0, 255, 255)  # RGB
 USAGE = "run=DIR image=FILE [at=x,y] [level=4] [size=EDGE] [output=attention.png]"
 
 
@@ -61,8 +60,7 @@ def main() -> None:
     pixel = pixel_of(settings["at"], image)
     maps = head_maps(predictor, model, level, image, pixel)
     output = Path(settings["output"])
-    with replacing(output) as temporary:
-        draw(image, pixel, maps, level, temporary)
+    output.write_bytes(encode_png(draw(image, pixel, maps, level)))
     print(f"written {output}")
 
 
@@ -111,48 +109,30 @@ def head_maps(
 
 
 def draw(
-    image: np.ndarray,
-    pixel: tuple[int, int],
-    maps: dict[str, np.ndarray],
-    level: str,
-    path: Path,
-) -> None:
-    """A row per bias, a column per head, the mean of the heads last."""
-    heads = len(next(iter(maps.values())))
-    aspect = image.shape[0] / image.shape[1]
-    figure, axes = plt.subplots(
-        len(maps),
-        heads + 1,
-        figsize=(1.7 * (heads + 1), 1.7 * aspect * len(maps) + 0.7),
-        squeeze=False,
-        layout="constrained",
+    image: np.ndarray, pixel: tuple[int, int], maps: dict[str, np.ndarray], level: str
+) -> np.ndarray:
+    """A row per bias, a column per head, the mean of the heads last: (height, width, 3) uint8."""
+    rows = [
+        [Cell(overlay(image, pixel, one)) for one in (*weights, weights.mean(axis=0))]
+        for weights in maps.values()
+    ]
+    heads = [f"head {number}" for number in range(1, len(rows[0]))]
+    drawn = grid(rows, BOX, row_names=list(maps), column_names=[*heads, "mean of the heads"])
+    return page(
+        f"Attention at level {level} from the marked pixel, by bias (same weights)", [drawn]
     )
-    for row, (bias, weights) in enumerate(maps.items()):
-        panels = [*weights, weights.mean(axis=0)]
-        for column, panel in enumerate(panels):
-            axis = axes[row][column]
-            overlay(axis, image, pixel, panel)
-            if row == 0:
-                axis.set_title(f"head {column + 1}" if column < heads else "mean", fontsize=10)
-        axes[row][0].set_ylabel(bias.replace(" (", "\n("), fontsize=10)
-    figure.suptitle(
-        f"Attention at level {level} from the marked pixel, by bias (same weights)", fontsize=12
-    )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
-def overlay(axis: Axes, image: np.ndarray, pixel: tuple[int, int], weights: np.ndarray) -> None:
+def overlay(image: np.ndarray, pixel: tuple[int, int], weights: np.ndarray) -> np.ndarray:
     """The image dimmed, the weights as light on it, the pixel as a cross."""
     height, width = image.shape[:2]
-    light = cv2.resize(weights / weights.max(), (width, height), interpolation=cv2.INTER_NEAREST)
-    axis.imshow(image // 2 + image // 8)  # dimmed, so that the light is seen
-    layer = np.ones((height, width, 4)) * (1.0, 0.72, 0.1, 1.0)
-    layer[..., 3] = 0.85 * np.sqrt(light)
-    axis.imshow(layer)
-    axis.plot(*pixel, "+", color="cyan", markersize=9, markeredgewidth=1.6)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    dimmed = scaled(image // 2 + image // 8, BOX)  # so that the light is seen
+    size = dimmed.shape[1::-1]
+    light = cv2.resize(weights / weights.max(), size, interpolation=cv2.INTER_NEAREST)
+    alpha = 0.85 * np.sqrt(light)[..., None]
+    drawn = ((1 - alpha) * dimmed + alpha * np.array(LIGHT)).round().astype(np.uint8)
+    place = pixel[0] * size[0] // width, pixel[1] * size[1] // height
+    return cv2.drawMarker(drawn, place, CROSS, cv2.MARKER_CROSS, 13, 2)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,6 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import hydra
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from omegaconf import DictConfig
 
@@ -28,7 +24,13 @@ from anatosegnet.data.build import build_found_data, build_settings
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
 from anatosegnet.data.records import Resized
 from anatosegnet.errors import UserError
+<<<<<<< HEAD
 from anatosegnet.files.writing import replacing
+=======
+from anatosegnet.report.grid import Cell, grid, page
+from anatosegnet.report.overlay import encode_png
+from anatosegnet.training.build import build_data
+>>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
 
 OUTLINE = (255, 196, 0)  # RGB
 
@@ -46,16 +48,30 @@ def main() -> None:
     with errors_in_one_line():
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             config = hydra.compose("train", overrides)
+<<<<<<< HEAD
         titles, rows = draw(config, options.cases, options.draws, options.each)
         write(options.output, titles, rows, title(config))
+=======
+        data = build_data(config)
+        titles, rows = draw(data, options.cases, options.draws, options.each)
+    drawn = grid(rows, data.image_size, column_names=titles)  # a pixel of a cell is one of the file
+    options.output.write_bytes(encode_png(page(title(config), [drawn])))
+>>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
     print(f"written {options.output}")
 
 
 def draw(
+<<<<<<< HEAD
     config: DictConfig, cases: int, draws: int, each: bool
 ) -> tuple[list[str], list[list[np.ndarray]]]:
     """Title of each column, and the pictures (H, W, 3) uint8 RGB of each row."""
     if not config.augmentation:
+=======
+    data: SegmentationDataModule, cases: int, draws: int, each: bool
+) -> tuple[list[str], list[list[Cell]]]:
+    """Title of each column, and the cells of each row."""
+    if data.augmentation is None:
+>>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
         raise UserError("augmentation=none has nothing to show; try augmentation=strong")
     augmentation, settings = instantiate(config, "augmentation"), build_settings(config)
     data = build_found_data(config)
@@ -80,7 +96,9 @@ def draw(
         }
     original = [item(resized, names, None, 0, 0, row) for row in range(len(names))]
     table = {"original": original, **drawn}
-    return list(table), [[column[row] for column in table.values()] for row in range(len(names))]
+    return list(table), [
+        [Cell(column[row]) for column in table.values()] for row in range(len(names))
+    ]
 
 
 def item(
@@ -116,27 +134,6 @@ def title(config: DictConfig) -> str:
     """Dataset and augmentation."""
     kind = config.augmentation["_target_"].rsplit(".", 1)[-1]
     return f"{config.data.name}, {kind}"
-
-
-def write(path: Path, titles: list[str], rows: list[list[np.ndarray]], heading: str) -> None:
-    """Write the grid so that a pixel of a cell is a pixel of the file."""
-    height, width = rows[0][0].shape[:2]
-    gap, top = max(2, width // 64), max(18, height // 10)
-    canvas = np.full(
-        (top + len(rows) * (height + gap), len(titles) * (width + gap) - gap, 3), 255, np.uint8
-    )
-    for row, cells in enumerate(rows):
-        for column, cell in enumerate(cells):
-            y, x = top + row * (height + gap), column * (width + gap)
-            canvas[y : y + height, x : x + width] = cell
-    figure = plt.figure(figsize=(canvas.shape[1] / 100, canvas.shape[0] / 100), dpi=100)
-    figure.figimage(canvas)
-    for column, text in enumerate(titles):
-        x = (column * (width + gap) + width / 2) / canvas.shape[1]
-        figure.text(x, 1 - 0.5 * top / canvas.shape[0], text, ha="center", va="center",
-                    fontsize=min(11, 0.055 * height))  # fmt: skip
-    with replacing(path) as temporary:
-        figure.savefig(temporary, metadata={"Title": heading})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from anatosegnet.data.case import read_image
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.report.overlay import FALSE_ALARM, HIT
-from anatosegnet.training.panels import CELL, ValidationPanels, panel
+from anatosegnet.training.panels import BOX, ValidationPanels, panel
 from tests.tiny import fit, tiny_data, tiny_module
 
 
@@ -91,23 +92,13 @@ def test_image_and_truth_are_those_of_the_case(
     dataset = data.dataset("val")
     assert len(dataset) == 1  # fewer than four cases
     image, mask = data.prepared.resized[dataset.names[0]]
-    for picture, expected in ((image[..., 0], image[..., 0].mean()), (mask, mask.mean() * 255)):
-        big = np.kron(picture, np.ones((4, 4)))  # 32 × 56 -> 128 × 224
-        scores = [
-            np.corrcoef(sheet[y : y + 128, x : x + CELL, 0].ravel(), big.ravel())[0, 1]
-            for y, x in places(sheet)
-        ]
-        y, x = places(sheet)[int(np.argmax(scores))]
-        cell = sheet[y : y + 128, x : x + CELL]
-        assert max(scores) > 0.97
-        assert cell.mean() == pytest.approx(expected, rel=0.05)
-
-
-def places(sheet: np.ndarray) -> list[tuple[int, int]]:
-    """Where the picture's corners may be: below each white line, right of the margin."""
-    from anatosegnet.training.panels import GAP, MARGIN, TOP
-
-    return [(TOP + row * (128 + GAP), MARGIN) for row in range(3)]
+    for picture in (image[..., 0], mask * np.uint8(255)):
+        big = np.kron(picture, np.ones((4, 4), np.uint8))  # 32 × 56 -> 128 × 224
+        match = cv2.matchTemplate(sheet[..., 0], big, cv2.TM_CCOEFF_NORMED)
+        _, score, _, (x, y) = cv2.minMaxLoc(match)
+        cell = sheet[y : y + 128, x : x + BOX[1]]
+        assert score > 0.97
+        assert cell.mean() == pytest.approx(picture.mean(), rel=0.05)
 
 
 def test_errors_are_tinted_and_scored() -> None:

@@ -10,6 +10,11 @@ from anatosegnet.metrics.lesions import bounding_box
 # The released evaluation's white, red and green; the green is bluish and the lighter of the two,
 # so that those who do not tell red from green tell these apart.
 HIT, MISS, FALSE_ALARM = (255, 255, 255), (230, 40, 40), (0, 205, 160)  # RGB
+LEGEND = {
+    "hit, and outline of the truth": HIT,
+    "missed": MISS,
+    "false alarm, and outline of the prediction": FALSE_ALARM,
+}
 OPACITY = {HIT: 0.3, MISS: 0.5, FALSE_ALARM: 0.5}  # the tissue must show through
 LEVELS = np.arange(256)[:, None]
 BLEND = {  # (256, 1, 3): what becomes of each grey level

@@ -1,7 +1,7 @@
 """Pictures of a few validation cases while training goes on."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import numpy as np
@@ -9,19 +9,12 @@ import torch
 
 from anatosegnet.console import say
 from anatosegnet.data.dataset import SegmentationDataset, collate
-from anatosegnet.data.transforms import resize_image, resize_mask
 from anatosegnet.files.writing import replacing
 from anatosegnet.metrics.overlap import count_pixels, lesion_probability, overlap_scores
-from anatosegnet.report.overlay import encode_png, tint_errors
+from anatosegnet.report.grid import Cell, grid, page, scaled
+from anatosegnet.report.overlay import LEGEND, encode_png, tint_errors
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
-
-CELL = 224  # px, the longer edge of a picture
-GAP, LINE, MARGIN = 6, 17, 78  # px
-TOP = 2 * LINE + 18
-INK, GREY = (20, 20, 20), (110, 110, 110)
-LEGEND = "white = hit, red = missed, green = false alarm"
+BOX = (224, 224)  # px, of a picture
 
 
 class ValidationPanels(lightning.Callback):
@@ -118,61 +111,30 @@ def picture_of(dataset: SegmentationDataset, index: int) -> tuple[np.ndarray, np
 
 
 def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """A sheet with a column per case: image, truth, prediction with errors.
+    """A page with a column per case: image, truth, prediction with errors.
 
     Args:
-        title: Above the sheet.
+        title: Above the page.
         cases: Name, image (H, W, 3) uint8 RGB, truth (H, W) bool and prediction (H, W) bool of
             each; all of one size.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width = cases[0][1].shape[:2]
-    scale = CELL / max(height, width)
-    cell = round(height * scale), round(width * scale)
-    rows = ("image", "truth", "prediction")
-    size = (
-        MARGIN + len(cases) * (cell[1] + GAP),
-        TOP + len(rows) * (cell[0] + GAP) + LINE + 4,
-    )
-    size = max(size[0], 480), size[1]
-    sheet = Image.new("RGB", size, (255, 255, 255))
-    pen = ImageDraw.Draw(sheet)
-    large, small = (ImageFont.load_default(points) for points in (14, 12))
-    pen.text((GAP, 5), fitting(title, large, size[0] - 2 * GAP), INK, large)
-    for line, row in enumerate(rows):
-        middle = TOP + line * (cell[0] + GAP) + cell[0] // 2
-        pen.text((GAP, middle), row, GREY, small, anchor="lm")
-    for column, (name, image, truth, prediction) in enumerate(cases):
-        left = MARGIN + column * (cell[1] + GAP)
+    columns = []
+    for name, image, truth, prediction in cases:
         counts = count_pixels(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
         iou = overlap_scores(counts.numpy())["iou"][0]
-        score = f"IoU {iou:.3f}"
-        room = cell[1] - small.getlength(score) - 8
-        pen.text((left, TOP - LINE - 2), fitting(name, small, room), INK, small)
-        pen.text((left + cell[1], TOP - LINE - 2), score, INK, small, anchor="ra")
-        image = resize_image(np.ascontiguousarray(image), cell)
-        truth, prediction = (
-            resize_mask(mask.astype(np.uint8), cell) > 0 for mask in (truth, prediction)
+        large = [scaled(picture, BOX) for picture in (image, truth, prediction)]
+        columns.append(
+            [
+                Cell(large[0], name, f"IoU {iou:.3f}"),
+                Cell(large[1]),
+                Cell(tint_errors(*large, thickness=1)),
+            ]
         )
-        white = np.repeat(truth[..., None], 3, axis=2).astype(np.uint8) * 255
-        pictures = (image, white, tint_errors(image, truth, prediction, thickness=1))
-        for line, picture in enumerate(pictures):
-            sheet.paste(Image.fromarray(picture), (left, TOP + line * (cell[0] + GAP)))
-    pen.text((MARGIN, size[1] - LINE - 2), LEGEND, GREY, small)
-    return np.asarray(sheet)
-
-
-def fitting(text: str, font: "FreeTypeFont | ImageFont", room: float) -> str:
-    """The text, cut where it is longer than so many pixels."""
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "…") > room:
-        text = text[:-1]
-    return text + "…"
+    rows = list(zip(*columns, strict=True))
+    return page(title, [grid(rows, BOX, row_names=("image", "truth", "prediction"))], LEGEND)
 
 
 def send(trainer: lightning.Trainer, sheet: np.ndarray, epoch: int) -> None:
