@@ -166,7 +166,7 @@ def text(
     """A line of text; what has no room is cut, and ends in "…"."""
     from PIL import Image, ImageDraw
 
-    font = _font(size)
+    words, font = words.replace("\n", " "), _font(size)
     if font.getlength(words) > room:
         while words and font.getlength(words + "…") > room:
             words = words[:-1]
