@@ -24,13 +24,8 @@ from anatosegnet.data.build import build_found_data, build_settings
 from anatosegnet.data.dataset import FreshCases, SegmentationDataset
 from anatosegnet.data.records import Resized
 from anatosegnet.errors import UserError
-<<<<<<< HEAD
-from anatosegnet.files.writing import replacing
-=======
 from anatosegnet.report.grid import Cell, grid, page
 from anatosegnet.report.overlay import encode_png
-from anatosegnet.training.build import build_data
->>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
 
 OUTLINE = (255, 196, 0)  # RGB
 
@@ -48,30 +43,18 @@ def main() -> None:
     with errors_in_one_line():
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             config = hydra.compose("train", overrides)
-<<<<<<< HEAD
         titles, rows = draw(config, options.cases, options.draws, options.each)
-        write(options.output, titles, rows, title(config))
-=======
-        data = build_data(config)
-        titles, rows = draw(data, options.cases, options.draws, options.each)
-    drawn = grid(rows, data.image_size, column_names=titles)  # a pixel of a cell is one of the file
-    options.output.write_bytes(encode_png(page(title(config), [drawn])))
->>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
+    box = rows[0][0].picture.shape[:2]  # a pixel of a cell is a pixel of the file
+    sheet = page(f"Augmentation of {config.data.name}", [grid(rows, box, column_names=titles)])
+    options.output.write_bytes(encode_png(sheet))
     print(f"written {options.output}")
 
 
 def draw(
-<<<<<<< HEAD
     config: DictConfig, cases: int, draws: int, each: bool
-) -> tuple[list[str], list[list[np.ndarray]]]:
-    """Title of each column, and the pictures (H, W, 3) uint8 RGB of each row."""
-    if not config.augmentation:
-=======
-    data: SegmentationDataModule, cases: int, draws: int, each: bool
 ) -> tuple[list[str], list[list[Cell]]]:
     """Title of each column, and the cells of each row."""
-    if data.augmentation is None:
->>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
+    if not config.augmentation:
         raise UserError("augmentation=none has nothing to show; try augmentation=strong")
     augmentation, settings = instantiate(config, "augmentation"), build_settings(config)
     data = build_found_data(config)
@@ -128,12 +111,6 @@ def certain(step: A.BasicTransform) -> A.Compose:
     step = deepcopy(step)
     step.p = 1.0
     return A.Compose([step])
-
-
-def title(config: DictConfig) -> str:
-    """Dataset and augmentation."""
-    kind = config.augmentation["_target_"].rsplit(".", 1)[-1]
-    return f"{config.data.name}, {kind}"
 
 
 if __name__ == "__main__":

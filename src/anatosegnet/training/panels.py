@@ -125,12 +125,12 @@ def panel(title: str, cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]
     for name, image, truth, prediction in cases:
         counts = count_pixels(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
         iou = overlap_scores(counts.numpy())["iou"][0]
-        large = [scaled(picture, BOX) for picture in (image, truth, prediction)]
+        image, truth, prediction = (scaled(part, BOX) for part in (image, truth, prediction))
         columns.append(
             [
-                Cell(large[0], name, f"IoU {iou:.3f}"),
-                Cell(large[1]),
-                Cell(tint_errors(*large, thickness=1)),
+                Cell(image, name, f"IoU {iou:.3f}"),
+                Cell(truth),
+                Cell(tint_errors(image, truth, prediction, thickness=1)),
             ]
         )
     rows = list(zip(*columns, strict=True))
