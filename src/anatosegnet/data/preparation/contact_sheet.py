@@ -35,7 +35,6 @@ def contact_sheet(audit: Audit) -> bytes:
         of = f"{len(groups)} of {len(audit.duplicates)} groups of near-duplicates, those whose "
         blocks.append(
             text(f"{of}classes differ first (thick frame), then the largest", colour=FAINT)
->>>>>>> bfed2d9 (One drawer of picture grids: report/grid.py; seeded results stored per recipe, compared by scripts/same_numbers.py; make test-lowest)
         )
         boxes = [
             framed(grid([[cell(name) for name in names]], TILE), *(ALARM if different else FRAME))
