@@ -28,7 +28,9 @@ def contact_sheet(audit: Audit) -> bytes:
     rows = [shown[first : first + COLUMNS] for first in range(0, len(shown), COLUMNS)]
     legend = {label: COLOURS.get(label, OTHER) for label in sorted(set(labels.values()))}
     chosen = f"{len(shown)} of {len(audit.records)} cases, evenly chosen; masks outlined:"
-    blocks = [beside([text(chosen, colour=FAINT), key(legend)], 2 * GAP)]
+    blocks = [text(chosen, colour=FAINT)]
+    if legend:
+        blocks = [beside([*blocks, key(legend)], 2 * GAP)]
     if rows:
         blocks.append(grid(rows, TILE))
     if groups := audit.shown_groups:
