@@ -106,3 +106,18 @@ def test_what_is_refused_is_said_without_a_librarys_warnings() -> None:
         warnings.simplefilter("error")
         with pytest.raises(UserError, match="images of type"):
             check_augmentation(A.Compose([ToTensorV2()]), [(image, MASK)])
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (A.Normalize(), r"augmentation \(Normalize\) gives images of type float32"),
+        (A.RandomCrop(8, 8), r"augmentation \(RandomCrop\) makes images of shape"),
+        (A.OneOf([A.Resize(8, 8)]), r"augmentation \(Resize\) makes images of shape"),
+    ],
+)
+def test_the_transform_at_fault_is_named(transform: A.BasicTransform, message: str) -> None:
+    """Breaks if one has to guess which of many transforms changes kind or size."""
+    pipeline = A.Compose([A.HorizontalFlip(), transform])
+    with pytest.raises(UserError, match=message):
+        check_augmentation(pipeline, [(COLOUR, MASK)], draws=30)

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
 
 import albumentations as A
 import numpy as np
@@ -40,19 +42,35 @@ def augmented(
         if not isinstance(after, np.ndarray) or after.dtype != np.uint8:
             kind = str(getattr(after, "dtype", type(after).__name__))
             raise CaseError(
-                f"augmentation gives {what} of type {kind}, where uint8 is needed; take out what "
-                "scales or converts (Normalize, ToFloat, ToTensorV2): that comes after it"
+                f"augmentation{_breaking(augmentation, image, mask)} gives {what} of type {kind}, "
+                "where uint8 is needed; take out what scales or converts (Normalize, ToFloat, "
+                "ToTensorV2): that comes after it"
             )
         if after.shape != before.shape:
             raise CaseError(
-                f"augmentation makes {what} of shape {before.shape} into {after.shape}; take out "
-                "what resizes, crops or adds channels (the size is data.image_size)"
+                f"augmentation{_breaking(augmentation, image, mask)} makes {what} of shape "
+                f"{before.shape} into {after.shape}; take out what resizes, crops or adds channels "
+                "(the size is data.image_size)"
             )
     if found_mask.max() > 1:
         raise CaseError(
             f"augmentation gives masks with the value {found_mask.max()}; they hold 0 and 1 alone"
         )
     return found, found_mask
+
+
+def _breaking(augmentation: Any, image: np.ndarray, mask: np.ndarray) -> str:
+    """`` (Name)`` of the first transform that changes kind or shape by itself, or nothing."""
+    if isinstance(augmentation, A.BaseCompose):
+        names = (_breaking(inner, image, mask) for inner in augmentation.transforms)
+        return next((name for name in names if name), "")
+    with suppress(Exception):  # one that needs those before it
+        result = augmentation(image=image, mask=mask, force_apply=True)
+        for name, before in (("image", image), ("mask", mask)):
+            after = result[name]
+            if (after.shape, str(after.dtype)) != (before.shape, str(before.dtype)):
+                return f" ({type(augmentation).__name__})"
+    return ""
 
 
 def _failing(error: BaseException) -> str:
