@@ -1,5 +1,6 @@
 """Cases to scores: a row per image, means with their intervals, and the pictures."""
 
+import importlib
 import math
 import os
 import re
@@ -93,15 +94,14 @@ def own_score(path: str) -> Score:
     Raises:
         UserError: There is none, or its name is taken.
     """
-    import hydra
-
     at_fault = f"own_scores={plain(path)}"
     try:
-        found = hydra.utils.get_object(str(path))
+        module, _, name = str(path).rpartition(".")
+        found = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module of others raises
         raise UserError(
-            f"{at_fault} cannot be loaded ({reason(error)}); install its package, or name its "
-            "folder in PYTHONPATH"
+            f"{at_fault} cannot be loaded ({reason(error)}); give the folder of its package in "
+            "PYTHONPATH, or install it: pip install -e FOLDER"
         ) from error
     score = found
     if not isinstance(found, Score) and callable(found) and hasattr(found, "__name__"):
