@@ -6,7 +6,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from anatosegnet.cli import verb
-from anatosegnet.console import Progress
 from anatosegnet.errors import UserError
 
 USAGE = "data=busi, breast_lesions_usg, bus_bra, bus_uclm, or folder with data.root=DIR"
@@ -59,8 +58,7 @@ def prepare(config: DictConfig) -> bool:
         require_writable(Path(config.export), "export")
     fetch(source, settings.name, root, config.download)
     data, problems = look_for_data(source, settings.name, settings.exclude)
-    with Progress("reading") as show:
-        found = audit(data, problems, str(root), config.sheet, show)
+    found = audit(data, problems, str(root), config.sheet)
     write_index(found, out)
     print_audit(found, out)
     if config.export is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,7 +11,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from anatosegnet.console import some
+from anatosegnet.console import progress, some
 from anatosegnet.data.case import (
     CLASSES,
     Case,
@@ -152,7 +152,6 @@ def audit(
     problems: Iterable[str],
     root: str,
     sheet: int = 120,
-    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Audit:
     """Read every file of a dataset once.
 
@@ -161,8 +160,6 @@ def audit(
         problems: What is wrong with it so far; see `look_for_data`.
         root: Where it lies, for the record.
         sheet: Number of cases for the contact sheet.
-        progress: Called with the number of cases read and of all.
-
     """
     cases, problems = list(data.cases.values()), list(problems)
     records: list[AuditedCase] = []
@@ -171,8 +168,7 @@ def audit(
 
     def images() -> Iterator[tuple[str, np.ndarray]]:
         """Thumbnails for the search of duplicates; the rest is noted on the way."""
-        for done, (case, result) in enumerate(_read(data, cases, set(selection)), start=1):
-            progress(done, len(cases))
+        for case, result in progress(_read(data, cases, set(selection)), "reading", len(cases)):
             if isinstance(result, str):
                 problems.append(result)
                 continue

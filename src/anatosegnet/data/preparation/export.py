@@ -2,14 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from anatosegnet.console import Progress, say, some
+from anatosegnet.console import progress, say, some
 from anatosegnet.data.case import NORMAL
 from anatosegnet.data.datasets.folder import PAIRS, TABLE
 from anatosegnet.data.duplicates import find_duplicates, thumbnail, write_pairs
@@ -35,7 +35,6 @@ def export_cases(
     folder: Path,
     size: tuple[int, int],
     include_normal: bool = False,
-    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[int, int]:
     """Write ``images/``, ``labels/`` and tables; the folder appears whole or not at all.
 
@@ -50,7 +49,6 @@ def export_cases(
         include_normal: Whether cases without a lesion are wanted.
         folder: A new folder.
         size: (height, width) in pixels.
-        progress: Called with the number of cases written and of all.
 
     Returns:
         Number of cases, and of bytes written.
@@ -86,12 +84,10 @@ def export_cases(
         with replacing_directory(folder, overwrite=True) as work:
             for part in ("images", "labels"):
                 (work / part).mkdir()
-            vanished: list[str] = []
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 names = pool.map(lambda record: write(record, work), records)
-                for done, name in enumerate(names, start=1):
-                    vanished += [name] if name else []
-                    progress(done, len(records))
+                shown = progress(names, "exporting", len(records))
+                vanished = [name for name in shown if name]
             if vanished:
                 raise UserError(
                     f"size={size[0]}×{size[1]} px is too small: the lesion vanishes in "
@@ -117,8 +113,7 @@ def export(
 ) -> None:
     """Write the resized copy, and say how to train on it; see `export_cases`."""
     height, width = two_sizes(size)
-    with Progress("exporting") as show:
-        count, written = export_cases(audit, data, folder, (height, width), include_normal, show)
+    count, written = export_cases(audit, data, folder, (height, width), include_normal)
     say(f"exported    {count} cases at {height}×{width} px, {written / 1e6:.1f} MB: {folder}")
     edge = height if height == width else f"[{height},{width}]"
     command = f"data=folder data.root={shlex.quote(str(folder))} data.image_size={edge}"
