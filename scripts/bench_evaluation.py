@@ -20,7 +20,7 @@ import numpy as np
 from anatosegnet.data.datasets.busi import BUSISource
 from anatosegnet.data.prepared import find_data
 from anatosegnet.data.transforms import resize_mask
-from anatosegnet.evaluate import write_evaluation
+from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, score_cases
 
 SIZE = (256, 256)

@@ -241,11 +241,12 @@ def read_sheet(path: Path, box: Sandbox) -> None:
 
 def read_split(path: Path, box: Sandbox) -> None:
     """The split of a run, and who is related to whom."""
-    from anatosegnet.data.leakage import leaked, unchanged_split
+    from anatosegnet.data.leakage import leaked, recorded_split, require_unchanged
     from anatosegnet.run import Run
 
-    unchanged_split(Run(box.run))
-    leaked(Run(box.run))
+    run = Run(box.run)
+    require_unchanged(run, recorded_split(run))
+    leaked(run, recorded_split(run))
 
 
 def read_metrics(path: Path, box: Sandbox) -> None:

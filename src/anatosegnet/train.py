@@ -51,7 +51,7 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
     # heavy imports wait until the config is known to be good
     from anatosegnet.data.build import build_data
     from anatosegnet.data.changes import changes_in_training
-    from anatosegnet.data.leakage import recorded_split, unchanged_split
+    from anatosegnet.data.leakage import recorded_split, require_unchanged
     from anatosegnet.data.shared_memory import require_shared_memory
     from anatosegnet.files.split_table import PARTS
     from anatosegnet.training.begin import begin, settle_process
@@ -69,9 +69,10 @@ def fit_and_test(config: DictConfig, run: Run) -> dict[str, Any]:
         goes_on = config.resume is not None
         resumption = Resumption.judge(config, run) if goes_on else None
         settled = settle(config)
-        if goes_on:
-            unchanged_split(run)
-        loading = build_data(config, recorded_split(run, PARTS) if goes_on else None)
+        recorded = recorded_split(run, PARTS) if goes_on else None
+        if recorded:
+            require_unchanged(run, recorded)
+        loading = build_data(config, recorded)
         data = loading.prepared
         changes = changes_in_training(config, run, data)
         origin = find_origin(config, run, data, resumption)

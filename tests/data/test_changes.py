@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.data.changes import Changes
-from anatosegnet.data.leakage import leaked
+from anatosegnet.data.leakage import leaked, recorded_split
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import evaluate
 from anatosegnet.evaluation.comparison import notes
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.files.rows import read_rows, write_rows
 from anatosegnet.files.split_table import COLUMNS
 from anatosegnet.run import Run
@@ -296,7 +296,7 @@ def test_patients_stay_known(original: Path, tmp_path: Path) -> None:
     assert {name: row.patient for name, row in recorded.items()} == patients
     united = {name: row.group for name, row in recorded.items() if row.duplicates}
     assert len(united) == 2 and len(set(united.values())) == 1
-    assert leaked(run) == set()
+    assert leaked(run, recorded_split(run)) == set()
 
 
 def test_accepting_is_of_the_command(trained: Trained, in_hydra_job: Callable[..., Any]) -> None:

@@ -9,19 +9,19 @@ import pytest
 
 from anatosegnet.data.case import Case
 from anatosegnet.data.duplicates import Pair, write_pairs
-from anatosegnet.data.leakage import leaked
+from anatosegnet.data.leakage import leaked, recorded_split
 from anatosegnet.data.recorded_split import write_split
 from anatosegnet.data.simulator import simulate
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import evaluate, test_cases
+from anatosegnet.evaluation.cohort import find_cohort
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.files.split_table import COLUMNS
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from tests.running import compose, compose_small
 
-test_cases.__test__ = False  # type: ignore[attr-defined]
 pytestmark = pytest.mark.slow
 
 
@@ -46,8 +46,10 @@ def write_folder(root: Path, phantoms: list[tuple[str, int, int]], crop: int = 0
 def stated(run: Run, *overrides: str) -> tuple[tuple[str, ...], str]:
     """The names that evaluate would score, and what it says of the split."""
     own = not any(override.startswith("data=") for override in overrides)
-    chosen = test_cases(run, compose(*overrides, name="evaluate"), own)
-    return chosen.names, chosen.split
+    cohort = find_cohort(run, compose(*overrides, name="evaluate"), own)
+    for name in cohort.names:
+        assert cohort.notice(name, *cohort.data.read(name))
+    return cohort.names, cohort.judge().split
 
 
 def test_a_run_records_its_split(run: Run) -> None:
@@ -91,16 +93,16 @@ def test_the_leaks_of_a_run_are_known_from_its_files(tmp_path: Path) -> None:
     run = Run(tmp_path)
     cases = [Case(name, group="patient" if name in "ae" else "") for name in "abcdefgh"]
     write_split(run.split_path, Split(("a", "b"), ("c", "d"), ("e", "f", "g", "h"), ""), cases)
-    assert leaked(run) == {"e"}
+    assert leaked(run, recorded_split(run)) == {"e"}
     # f is a copy of a training case's copy, which is in no part; g of a validation case
     pairs = [("a0", "b"), ("a0", "f"), ("c", "g"), ("h", "y")]
     write_pairs(run.duplicates_path, [Pair(a, b, 0.98) for a, b in pairs])
-    assert leaked(run) == {"e", "f"}
+    assert leaked(run, recorded_split(run)) == {"e", "f"}
     write_split(run.split_path, Split(("a", "b"), ("f", "g"), ("f", "g"), ""), cases)
-    assert leaked(run) == {"f"}
+    assert leaked(run, recorded_split(run)) == {"f"}
     run.duplicates_path.write_text("id_a,id_b\nb,f\n")
     with pytest.raises(UserError, match="no list of near-duplicates"):
-        leaked(run)
+        leaked(run, recorded_split(run))
 
 
 def test_another_seed_is_other_data(run: Run) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas
 import pytest
 
-from anatosegnet.compare import compare
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
+from anatosegnet.evaluation.compare import compare
 from anatosegnet.run import Run, write_json
 from tests.running import compose
 
@@ -53,7 +53,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict:
         given.update(table=table, runs=runs, changed=changed)
         return output / "comparison.html"
 
-    monkeypatch.setattr("anatosegnet.report.write_comparison", write_comparison)
+    monkeypatch.setattr("anatosegnet.evaluation.compare.write_comparison", write_comparison)
     return given
 
 

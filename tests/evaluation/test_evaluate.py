@@ -24,7 +24,7 @@ from anatosegnet.data.datasets.folder import FolderSource
 from anatosegnet.data.simulator import simulate
 from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import evaluate, evaluation_directory
+from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
 from anatosegnet.evaluation.inference import NO_NUMBER, Predictor, mask_at
 from anatosegnet.evaluation.predict import predict
 from anatosegnet.metrics.overlap import overlap_scores

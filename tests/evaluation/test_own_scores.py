@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas
 import pytest
 
-from anatosegnet.compare import compare
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import evaluate
+from anatosegnet.evaluation.compare import compare
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.evaluation.scoring import Scoring, own_score
 from anatosegnet.report.reading import Evaluation
 from anatosegnet.run import Run

@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from anatosegnet.data.case import Case
 from anatosegnet.errors import UserError
-from anatosegnet.evaluate import write_evaluation
 from anatosegnet.evaluation import tables
+from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_case, score_cases
 from anatosegnet.metrics.scores import SCORES
 
@@ -168,7 +168,7 @@ def test_images_with_a_copy_in_training_are_told_apart(tmp_path: Path) -> None:
     names = [*cases.cases]
     scored = score_cases(cases, names, Answers(maps), Scoring(surface=False), tmp_path)  # type: ignore
     for copies, clean in ((names[:3], names[3:]), ((), names), (names, ())):
-        written = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, copies=copies)
+        written = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, leaks=copies)
         summary = written.summary
         strata = pandas.read_csv(tmp_path / "tables.csv").set_index(["by", "value"])
         assert ("without_relatives" in summary) == ("no copies" in summary["conditions"])

@@ -115,6 +115,11 @@ def given() -> list[str]:
     return [str(override).removeprefix(FORCED) for override in HydraConfig.get().overrides.task]
 
 
+def is_own_data() -> bool:
+    """Whether no other dataset was chosen on the command line of ``evaluate`` or ``compare``."""
+    return HydraConfig.get().runtime.choices.get("data") in (None, "null")
+
+
 def given_keys() -> list[str]:
     """The keys of the overrides of this job."""
     return [key_of(override) for override in parse(given())]

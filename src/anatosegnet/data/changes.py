@@ -107,7 +107,7 @@ class Changes:
 
 
 def find_changes(
-    run: Run,
+    recorded: RecordedSplit,
     cases: Mapping[str, Case],
     digests: Mapping[str, Digests],
     split: Split | None = None,
@@ -115,13 +115,13 @@ def find_changes(
     """Compare cases with those that a run recorded, as far as it recorded them.
 
     Args:
-        run: The run.
+        recorded: The split that the run recorded.
         cases: All cases there are now, by name.
         digests: Of those whose pixels are compared.
         split: The split there is now, where it should be the same.
     """
     kinds: dict[str, dict[str, str]] = {kind: {} for kind in WORDS}
-    rows = RecordedSplit(run.split_path).rows
+    rows = recorded.rows
     parts: dict[str, set[str]] = {}  # of a case
     shown_in: dict[str, set[str]] = {}  # parts in which an image stands
     for row in rows:
@@ -188,8 +188,9 @@ def changes_in_training(config: DictConfig, run: Run, data: "PreparedData") -> C
 
 def changes_in_all(run: Run, data: "PreparedData", split: Split | None = None) -> Changes:
     """What changed in prepared data; where a run has no digests, only whether."""
-    changes = find_changes(run, data.cases, data.digests, split)
-    if all(row.mask for row in RecordedSplit(run.split_path).rows):
+    recorded = RecordedSplit(run.split_path)
+    changes = find_changes(recorded, data.cases, data.digests, split)
+    if all(row.mask for row in recorded.rows):
         return changes
     then, now = run.summary.get("data_fingerprint"), data.fingerprint
     return changes if then in (None, now) else changes.joined(Changes({"files": {now: str(then)}}))

@@ -1,10 +1,10 @@
 """What of the cases that are scored was seen in training; without an answer no score is a test."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,12 @@ from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 
-Look = tuple[str, np.ndarray]  # digest of the pixels, thumbnail
-Kept = TypeVar("Kept")
+
+class ImageDigest(NamedTuple):
+    """What is kept of an image and its mask: their `Digests`, and the image's `thumbnail`."""
+
+    digests: Digests
+    thumbnail: np.ndarray
 
 
 def recorded_split(run: Run, needed: Sequence[str] = ()) -> RecordedSplit:
@@ -36,26 +40,23 @@ def recorded_split(run: Run, needed: Sequence[str] = ()) -> RecordedSplit:
     return RecordedSplit(run.split_path, run.summary.get("split_description"), needed)
 
 
-def unchanged_split(run: Run) -> Split:
-    """The split of a run, if it is the one that the run trained with.
+def require_unchanged(run: Run, recorded: RecordedSplit) -> None:
+    """UserError unless ``split.csv`` is the split that the run trained with.
 
-    Raises:
-        UserError: ``split.csv`` was changed: its test cases may have been trained on.
+    Of another, test cases may have been trained on.
     """
-    split = recorded_split(run).read()
-    recorded = run.summary.get("split_fingerprint")
-    if recorded is not None and recorded != split.fingerprint:
+    split, then = recorded.read(), run.summary.get("split_fingerprint")
+    if then not in (None, split.fingerprint):
         raise UserError(
             f"{run.split_path} is not the split this run trained with (fingerprint "
-            f"{split.fingerprint}, {run.summary_path.name} says {recorded}): its test cases may "
+            f"{split.fingerprint}, {run.summary_path.name} says {then}): its test cases may "
             "have been trained on, so no score of them is a test score; put the file back"
         )
-    return split
 
 
-def about_split(run: Run, split: Split) -> str:
+def about_split(run: Run, recorded: RecordedSplit, split: Split) -> str:
     """What is said of a run's own split beside a score."""
-    summary, rows = run.summary, RecordedSplit(run.split_path).rows
+    summary, rows = run.summary, recorded.rows
     known = f"fingerprint {split.fingerprint}; {summary.get('leakage', 'leakage unknown')}"
     if "split_fingerprint" not in summary:
         known = "the run recorded no fingerprint, so whether it was changed is unknown"
@@ -70,46 +71,47 @@ def about_split(run: Run, split: Split) -> str:
     return f"test part of the run's split ({name}); {known}"
 
 
-def recorded_groups(run: Run, data: FoundData) -> FoundData:
+def recorded_groups(recorded: RecordedSplit, data: FoundData) -> FoundData:
     """The run's own data, with the groups under which they were split."""
     cases = dict(data.cases)
-    for row in RecordedSplit(run.split_path).rows:
+    for row in recorded.rows:
         if row.group and (case := cases.get(row.id)):
             cases[case.name] = replace(case, group=row.group, patient=case.patient or case.group)
     return replace(data, cases=cases)
 
 
-def leaked(run: Run) -> frozenset[str]:
+def leaked(run: Run, recorded: RecordedSplit) -> frozenset[str]:
     """The run's test cases that have a near-duplicate, or an image of their patient, in training.
 
     From what it recorded; cases that validate and test are no leak.
     """
-    return frozenset(recorded_leakage(run).test) | frozenset(Changes.recorded(run).of("trained"))
+    leakage = recorded_leakage(run, recorded)
+    return frozenset(leakage.test) | frozenset(Changes.recorded(run).of("trained"))
 
 
-def recorded_leakage(run: Run) -> Leakage:
+def recorded_leakage(run: Run, recorded: RecordedSplit) -> Leakage:
     """What crosses the parts of a run's split, from ``split.csv`` and ``duplicates.csv``."""
-    rows = RecordedSplit(run.split_path).rows
     pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []
     # copies of one image are copies of each other, even if it is in no part itself
     cases = {name: Case(name) for pair in pairs for name in (pair.id_a, pair.id_b)}
-    cases |= {row.id: Case(row.id, group=row.group) for row in rows}
+    cases |= {row.id: Case(row.id, group=row.group) for row in recorded.rows}
     related = with_groups(cases.values(), duplicate_groups(pairs))
-    return leakage(RecordedSplit(run.split_path).read(), related)
+    return leakage(recorded.read(), related)
 
 
-def trained_pixels(run: Run) -> set[str]:
+def trained_pixels(run: Run, recorded: RecordedSplit) -> set[str]:
     """Digests of the images that a run trained on or chose its epoch with, as far as recorded."""
-    rows = [row for row in RecordedSplit(run.split_path).rows if row.part in SEEN]
+    rows = [row for row in recorded.rows if row.part in SEEN]
     later = Changes.recorded(run).of("images")  # it went on with others
     return {row.pixels for row in rows} | {later.get(row.id, "") for row in rows} - {""}
 
 
 def seen_in_training(
     run: Run,
+    recorded: RecordedSplit,
     own: FoundData | None,
     data: FoundData,
-    names: Iterable[str],
+    digests: Mapping[str, ImageDigest],
 ) -> str:
     """Which images of another dataset the run trained on or chose its epoch with.
 
@@ -118,23 +120,23 @@ def seen_in_training(
 
     Args:
         run: The run.
+        recorded: Its split.
         own: The run's own data; None where they could not be found.
         data: Those of the cases to score.
-        names: Those cases.
+        digests: Of those cases, by name.
 
     Returns:
         One line to stand beside the scores.
     """
-    rows = [row for row in RecordedSplit(run.split_path).rows if row.part in SEEN]
-    known = trained_pixels(run)
-    looks = look(data, names)
-    seen = {name for name, (digest, _) in looks.items() if digest in known}
+    rows = [row for row in recorded.rows if row.part in SEEN]
+    known = trained_pixels(run, recorded)
+    seen = {name for name, digest in digests.items() if digest.digests.pixels in known}
     unread = ""
     if not ((own and own.source.simulated) or data.source.simulated):
         mine = {row.id for row in rows}
-        trained = look(own, mine & set(own.cases)) if own else {}
-        images = {f"own {name}": thumb for name, (_, thumb) in trained.items()}
-        images |= {f"new {name}": thumb for name, (_, thumb) in looks.items()}
+        trained = digest_images(own, mine & set(own.cases)) if own else {}
+        images = {f"own {name}": digest.thumbnail for name, digest in trained.items()}
+        images |= {f"new {name}": digest.thumbnail for name, digest in digests.items()}
         for pair in find_duplicates(images.items()):
             sides = {key[:3]: key[4:] for key in (pair.id_a, pair.id_b)}
             if len(sides) == 2:
@@ -148,37 +150,26 @@ def seen_in_training(
         return f"none of them is a near-duplicate of a training or validation image{unread}"
     names = sorted(seen, key=natural_key)
     return (
-        f"NOT A TEST SCORE: {len(seen)} of {len(looks)} images are copies or near-duplicates of "
+        f"NOT A TEST SCORE: {len(seen)} of {len(digests)} images are copies or near-duplicates of "
         f"training or validation images: {some(names)}{unread}"
     )
 
 
-def read_digests(data: FoundData, names: Iterable[str]) -> dict[str, Digests]:
-    """Digests of each case that can be read."""
-    return _read_each(
-        data, names, lambda image, mask: Digests(pixel_digest(image), pixel_digest(mask))
-    )
+def digest_image(image: np.ndarray, mask: np.ndarray) -> ImageDigest:
+    """The digest of an image (H, W, 3) and its mask (H, W), uint8 at the original size."""
+    return ImageDigest(Digests(pixel_digest(image), pixel_digest(mask)), thumbnail(image))
 
 
-def look(data: FoundData, names: Iterable[str]) -> dict[str, Look]:
-    """Digest and thumbnail of each image that can be read."""
-    return _read_each(data, names, lambda image, _: (pixel_digest(image), thumbnail(image)))
+def digest_images(data: FoundData, names: Iterable[str]) -> dict[str, ImageDigest]:
+    """Digest of each case that can be read."""
 
-
-def _read_each(
-    data: FoundData,
-    names: Iterable[str],
-    keep: Callable[[np.ndarray, np.ndarray], Kept],
-) -> dict[str, Kept]:
-    """What is kept of image and mask of each case that can be read."""
-
-    def one(name: str) -> tuple[str, Kept] | None:
+    def one(name: str) -> tuple[str, ImageDigest] | None:
         try:
-            return name, keep(*data.read(name))
+            return name, digest_image(*data.read(name))
         except CaseError:
             return None  # scoring reports it
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         names = sorted(names)
-        looks = progress(pool.map(one, names), "comparing images", len(names))
-        return dict(item for item in looks if item is not None)
+        digests = progress(pool.map(one, names), "comparing images", len(names))
+        return dict(item for item in digests if item is not None)

@@ -81,6 +81,11 @@ class RecordedSplit:
         return Split(train, val, test, self.description)
 
     @cached_property
+    def digests(self) -> dict[str, Digests]:
+        """Of the image and the mask of each case; empty where the run recorded none."""
+        return {row.id: Digests(row.pixels, row.mask) for row in self.rows}
+
+    @cached_property
     def rows(self) -> list[SplitRow]:
         """All rows; raises UserError as `read_split`."""
         return read_split(self.path)

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from anatosegnet.console import some
 from anatosegnet.data.case import IMAGE_SUFFIXES, Case
 from anatosegnet.data.stratify import grouped_parts, shuffled
@@ -47,6 +49,20 @@ class Split:
             tuple(name for name in getattr(self, part) if name in names) for part in PARTS
         )
         return Split(train, val, test, self.description)
+
+
+def selection(config: DictConfig, split: Split, chosen: bool = True) -> str:
+    """How the epoch of ``best.ckpt`` was chosen, said beside every score.
+
+    Args:
+        config: Of the training.
+        split: Its split.
+        chosen: False if the training ended before the first validation.
+    """
+    best = config.callbacks.get("best")
+    if not chosen or (best is not None and best.get("monitor") is None):
+        return "the last epoch, none was chosen"
+    return split.selection
 
 
 class Splitter(ABC):

@@ -4,7 +4,7 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anatosegnet.evaluation.inference import Predictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
+Notice = Callable[[str, np.ndarray, np.ndarray], bool]
 NAME = re.compile(r"(?!.*_(sd|low|high|holm|p|pooled|difference)$)[a-z][a-z0-9_]*")
 TAKEN = {  # what else summary.json and the tables hold
     *("by", "value", "setting", "runs", "repeated_over", "split_fingerprint"),
@@ -143,6 +144,7 @@ def score_cases(
     scoring: Scoring,
     directory: Path,
     batch_size: int = 16,
+    notice: Notice = lambda *_: True,
 ) -> list[Scored]:
     """Score cases in batches and write ``overlays/`` and ``thumbnails/``.
 
@@ -153,6 +155,8 @@ def score_cases(
         scoring: What is scored.
         directory: Where the pictures go.
         batch_size: Images at once; without effect on the scores.
+        notice: Told each name, image and mask as it is read; where it gives False, the cases
+            that follow are read, and no more are scored.
 
     Raises:
         UserError: There is no case; or lists every case that cannot be read, or whose
@@ -177,11 +181,13 @@ def score_cases(
     # a batch is scored while the next one is read and goes through the network
     with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("scoring", len(names)) as show:
         running: list[Future[Scored | None]] = []
-        for batch in readable_batches(data, names, batch_size):
+        for batch in readable_batches(data, names, batch_size, notice):
             probabilities = predictor.probabilities([image for _, image, _ in batch])
             results += [scored for future in running if (scored := future.result())]
             pairs = zip(batch, probabilities, strict=True)
             running = [pool.submit(score, read, probability) for read, probability in pairs]
+            del pairs
+            batch.clear()  # each original goes once it is scored
             show(len(results) + len(without_number))
         results += [scored for future in running if (scored := future.result())]
         show(len(names))
@@ -232,21 +238,27 @@ def draw(
         (directory / "thumbnails" / f"{name}_{part}.jpg").write_bytes(picture)
 
 
-def readable_batches(data: "FoundData", names: Sequence[str], size: int) -> Iterator[list[Read]]:
+def readable_batches(
+    data: "FoundData", names: Sequence[str], size: int, notice: Notice
+) -> Iterator[list[Read]]:
     """Batches of (case, image, mask); at the end a UserError if any case was unreadable."""
     problems: list[str] = []
+    refused: list[str] = []
 
     def read(name: str) -> Read | None:
         try:
-            return data.cases[name], *data.read(name)
+            image, mask = data.read(name)
         except CaseError as error:
             problems.append(str(error))
             return None
+        if not notice(name, image, mask):
+            refused.append(name)
+        return data.cases[name], image, mask
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), size):
             cases = [item for item in pool.map(read, names[start : start + size]) if item]
-            if cases and not problems:
+            if cases and not problems and not refused:
                 yield cases
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in sorted(problems))

@@ -1,12 +1,13 @@
 """``report.html``: one evaluation, for those who must believe its scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anatosegnet.console import rounded, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
+from anatosegnet.files.split_table import SplitRow
 from anatosegnet.metrics.calibration import BINS
 from anatosegnet.metrics.scores import MAIN, find, is_fact, shown_in, title
 from anatosegnet.report.html import render, write
@@ -27,13 +28,14 @@ SHOWN_OF_CASES = ("id", "class", "birads", "device")  # beside the scores
 SCRIPTS = ("dom.js", "charts.js", "cases.js", "report.js")
 
 
-def write_report(directory: Path, run: Run) -> Path:
+def write_report(directory: Path, run: Run, split: Sequence[SplitRow] | None = None) -> Path:
     """Write ``report.html`` of one evaluation into its directory, from the files there.
 
     Args:
         directory: ``evaluation/<dataset>/`` with ``scores.csv`` and ``summary.json``; and
             ``tables.csv``, ``thumbnails/`` and ``overlays/`` where they were written.
         run: The run evaluated: learning curves, config, split.
+        split: Its ``split.csv``, where it was read already.
 
     Returns:
         The file.
@@ -87,7 +89,7 @@ def write_report(directory: Path, run: Run) -> Path:
         ],
         has_curves=bool(curves),
         best_epoch=about.get("best_epoch"),
-        provenance=provenance(evaluation, run, about),
+        provenance=provenance(evaluation, run, about, split),
         config=without_password(config_text(run)),
         versions=list((summary.get("versions") or {}).items()),
     )
@@ -213,13 +215,18 @@ def detection(summary: Mapping[str, Any]) -> dict[str, float | int]:
     return {name: v for name, v in counts.items() if isinstance(v, int | float)}
 
 
-def provenance(evaluation: Evaluation, run: Run, about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def provenance(
+    evaluation: Evaluation,
+    run: Run,
+    about: Mapping[str, Any],
+    split: Sequence[SplitRow] | None = None,
+) -> list[tuple[str, str]]:
     """Where the scores come from, in the order a reader asks."""
     summary = evaluation.summary
     facts = {
         "run": summary.get("run") or run.directory,
         "training command": about.get("command"),
-        "cases": ", ".join(f"{count} {part}" for part, count in split_counts(run).items()),
+        "cases": ", ".join(f"{count} {part}" for part, count in split_counts(run, split).items()),
         "best epoch": about.get("best_epoch"),
         "training time": f"{about['minutes']} minutes" if "minutes" in about else None,
         "git commit": summary.get("git_commit"),

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.rows import is_finite, number, read_rows
-from anatosegnet.files.split_table import PARTS, read_split
+from anatosegnet.files.split_table import PARTS, SplitRow, read_split
 from anatosegnet.metrics.scores import TEXT, Score, find, read_about, title
 from anatosegnet.run import Run
 
@@ -135,11 +135,11 @@ def learning_curves(run: Run, least: int = 2) -> dict[str, list[tuple[float, flo
     return {name: points for name, points in curves.items() if len(points) >= least}
 
 
-def split_counts(run: Run) -> dict[str, int]:
+def split_counts(run: Run, rows: Sequence[SplitRow] | None = None) -> dict[str, int]:
     """Number of cases by part, from ``split.csv``; empty where there is none."""
-    if not run.split_path.is_file():
-        return {}
-    counts = Counter(row.part for row in read_split(run.split_path))
+    if rows is None:
+        rows = read_split(run.split_path) if run.split_path.is_file() else []
+    counts = Counter(row.part for row in rows)
     return {part: counts[part] for part in PARTS if counts[part]}
 
 

@@ -26,9 +26,9 @@ from anatosegnet.data.duplicates import write_pairs
 from anatosegnet.data.groups import disagreements
 from anatosegnet.data.prepared import PreparedData
 from anatosegnet.data.recorded_split import write_split
+from anatosegnet.data.split import selection
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run, environment
-from anatosegnet.training.build import selection
 from anatosegnet.training.command import in_sweep
 from anatosegnet.training.module import network_of
 from anatosegnet.training.origin import Origin

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from anatosegnet.config.monitors import settle_monitors
 from anatosegnet.config.objects import instantiate, instantiate_with
-from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.network import build_network
 from anatosegnet.run import Run
@@ -165,17 +164,3 @@ def cpu_has_bf16() -> bool:
     """Whether this CPU has matrix instructions in bf16, and does not emulate them."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in names)
-
-
-def selection(config: DictConfig, split: Split, chosen: bool = True) -> str:
-    """How the epoch of ``best.ckpt`` was chosen, said beside every score.
-
-    Args:
-        config: Of the training.
-        split: Its split.
-        chosen: False if the training ended before the first validation.
-    """
-    best = config.callbacks.get("best")
-    if not chosen or (best is not None and best.get("monitor") is None):
-        return "the last epoch, none was chosen"
-    return split.selection

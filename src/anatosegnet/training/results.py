@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 from anatosegnet.console import say
 from anatosegnet.data.changes import Changes
 from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.split import selection
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.network import best_weights
 from anatosegnet.report import print_scores
 from anatosegnet.report.curves import write_curves
 from anatosegnet.run import Run
-from anatosegnet.training.build import selection
 from anatosegnet.training.checkpoints import take_last_as_best
 from anatosegnet.training.module import SegmentationModule
 from anatosegnet.training.repetition import agreement, source_of

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from anatosegnet.console import some
 from anatosegnet.data.checksum import sha256
-from anatosegnet.data.leakage import trained_pixels
+from anatosegnet.data.leakage import recorded_split, trained_pixels
 from anatosegnet.errors import UserError
 from anatosegnet.network import best_weights, infinite, shape
 from anatosegnet.run import Run
@@ -138,7 +138,7 @@ def seen_before(run: Run, data: "PreparedData") -> tuple[str, ...]:
         visited.add(origin)
         run = Run(origin)
         if run.split_path.is_file():
-            known |= trained_pixels(run)
+            known |= trained_pixels(run, recorded_split(run))
         origin = run.summary.get("init_from", {}).get("run")
     return tuple(
         name

@@ -85,7 +85,8 @@ def view_of_test(run: Run) -> str:
 
     if not run.split_path.is_file():
         return f"whether test cases were looked at is unknown: {run.split_path} is not there"
-    split, crossing = recorded_split(run).read(), recorded_leakage(run).test_in_val
+    recorded = recorded_split(run)
+    split, crossing = recorded.read(), recorded_leakage(run, recorded).test_in_val
     if shared := set(split.val) & set(split.test):
         return f"warning: {len(shared)} of {len(split.test)} test cases were validated on"
     if crossing:
