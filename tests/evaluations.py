@@ -1,23 +1,23 @@
-"""Evaluation directories as evaluate writes them, of phantoms and made-up predictions."""
+"""Evaluation directories, written by evaluate's own functions from made-up predictions."""
 
 import csv
 import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import cv2
 import numpy as np
 
+from anatosegnet.data.case import Case
 from anatosegnet.data.simulator import Phantom, simulate
-from anatosegnet.metrics.overlap import overlap_scores
-from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
+from anatosegnet.evaluate import write_evaluation
+from anatosegnet.evaluation.scoring import Scoring, draw, score_case
 from anatosegnet.run import Run
 
 DIFFERENT = 12  # phantoms simulated; more cases are these, mirrored and cut
-SIZES = ("1 small (≤ {0:.3g} mm²)", "2 medium ({0:.3g} to {1:.3g} mm²)", "3 large (> {1:.3g} mm²)")
-SCORES = ("iou", "dice", "precision", "recall", "specificity", "hd95", "hd95_mm", "brier")
 DEVICES = ("Samsung RS85", "Toshiba Aplio 500", "GE Logiq E9")
 
 phantom = cache(simulate)
@@ -63,7 +63,7 @@ def make_evaluation(
     different: int = DIFFERENT,
     names: Iterable[str] = (),
     drawn: int | None = None,
-    overlays: bool = False,
+    surface: bool = True,
 ) -> Path:
     """Write a run directory with ``evaluation/phantom/`` in it; returns the latter.
 
@@ -75,7 +75,7 @@ def make_evaluation(
         different: Number of phantoms simulated.
         names: Names of the first cases, in place of ``phantom_0``.
         drawn: Number of cases drawn, which takes time; more cases are copies of these.
-        overlays: Also write ``overlays/``.
+        surface: Score boundaries too, as evaluate does unless told otherwise.
     """
     rng = np.random.default_rng(seed)
     directory = run / "evaluation" / "phantom"
@@ -83,159 +83,47 @@ def make_evaluation(
         (directory / folder).mkdir(parents=True)
     given = list(names)
     given += [f"phantom_{index}" for index in range(len(given), count)]
-    rows: list[dict[str, Any]] = []
-    kept: list[dict[str, bytes]] = []
+    scoring, scored = Scoring(surface=surface), []
     for index, name in enumerate(given):
         if drawn is None or index < drawn:
             source, image, truth = make_case(index, 0, different)
             small = float(np.clip(6000 / max(int(truth.sum()), 1), 0.4, 2.0))
             prediction = make_prediction(truth, rng, error * small * rng.lognormal(0, 0.4))
-            kept.append(thumbnails(image, truth, prediction))
-            rows.append(score(name, source, truth, prediction, index))
-            if overlays:
-                picture = encode_jpeg(error_overlay(image, truth, prediction), OVERLAY_JPEG)
-                (directory / "overlays" / f"{name}.jpg").write_bytes(picture)
+            birads = "345"[index % 3] + ("a" if index % 3 == 1 else "")
+            details = {"birads": birads, "device": DEVICES[index % 3]}
+            case = Case(
+                name, label=source.label, details=details, pixel_size_mm=source.pixel_size_mm
+            )
+            scored.append(score_case(case, truth, make_probability(prediction), scoring))
+            draw(directory, name, image, truth, prediction)
         else:
-            kept.append(kept[index % drawn])
-            rows.append({**rows[index % drawn], "id": name})
-        for kind, content in kept[index].items():
-            (directory / "thumbnails" / f"{name}_{kind}.jpg").write_bytes(content)
-    write_csv(directory / "scores.csv", rows)
-    write_csv(directory / "tables.csv", stratify(rows))
+            first = scored[index % drawn]
+            for path in directory.glob(f"*/{first.row['id']}[_.]*"):
+                ending = path.name.removeprefix(first.row["id"])
+                copyfile(path, path.with_name(name + ending))
+            scored.append(first._replace(row={**first.row, "id": name}))
     conditions = {
         "data": f"phantom, {count} images",
         "split": "test part of the run's split (HoldoutSplit)",
         "selection": "epoch chosen on separate validation cases",
         "aggregation": "per image at original size, mean over images",
-        "intervals": f"95 %, bootstrap over {count} images",
     }
-    means = {score: mean(rows, score) for score in SCORES}
-    order = [row["id"] for row in sorted(rows, key=lambda row: (row["iou"], row["id"]))]
-    shown, middle = min(5, count), (count - min(5, count)) // 2
-    hit = sum(row["lesions_hit"] for row in rows)
-    summary: dict[str, Any] = {
+    about = {
         "run": str(run),
-        "images": count,
-        **means,
-        "iou_pooled": means["iou"] + 0.031,
-        "iou_batch_pooled": means["iou"] + 0.012,
-        **{f"{name}_sd": float(np.std([float(row[name]) for row in rows])) for name in means},
-        "detection": {
-            "lesions": count,
-            "hit": hit,
-            "missed": count - hit,
-            "false": 7,
-            "sensitivity": hit / count,
-            "false_per_image": 7 / count,
-        },
-        "intervals": {
-            **{name: interval(rows, name) for name in means},
-            "sensitivity": [hit / count - 0.05, min(1.0, hit / count + 0.04)],
-            "specificity": None,
-        },
-        "extremes": {
-            "worst": order[:shown],
-            "median": order[middle : middle + shown],
-            "best": order[count - shown :],
-        },
-        "calibration": calibration(),
-        "conditions": conditions,
         "split_fingerprint": "5f1c09ab77de",
         "versions": {"python": "3.11.7", "anatosegnet": "0.1.0", "torch": "2.14.1"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
         "machine": "x86_64, 2 cores",
     }
-    (directory / "summary.json").write_text(json.dumps(summary))
-    write_run(run, [row["id"] for row in rows], rng)
+    write_evaluation(directory, scored, scoring, conditions, about)
+    write_run(run, given, rng)
     return directory
 
 
-def score(
-    name: str, source: Phantom, truth: np.ndarray, prediction: np.ndarray, index: int
-) -> dict[str, Any]:
-    """A row of scores.csv."""
-    hits, alarms, misses = (
-        int(part.sum()) for part in (truth & prediction, ~truth & prediction, truth & ~prediction)
-    )
-    scores = overlap_scores(np.array([[hits, alarms, misses]]))
-    mm = source.pixel_size_mm
-    hd95 = 12 * (1 - scores["iou"][0]) * np.sqrt(hits + misses) / 10
-    found = int(scores["iou"][0] >= 0.5)
-    return {
-        "id": name,
-        "class": source.label,
-        "group": "",
-        "birads": "345"[index % 3] + ("a" if index % 3 == 1 else ""),
-        "device": DEVICES[index % 3],
-        "pixel_size_mm": mm,
-        "height": truth.shape[0],
-        "width": truth.shape[1],
-        **{key: f"{value[0]:.6f}" for key, value in scores.items()},
-        "specificity": f"{1 - alarms / (~truth).sum():.6f}",
-        "hd95": f"{hd95:.6f}",
-        "hd95_mm": f"{hd95 * mm:.6f}",
-        "brier": f"{(alarms + misses) / truth.size:.6f}",
-        "lesions": 1,
-        "lesions_hit": found,
-        "lesions_missed": 1 - found,
-        "lesions_false": int(hits + alarms > 0) - found,
-        "hits": hits,
-        "lesion_area": hits + misses,
-        "predicted_area": hits + alarms,
-        "area_error": alarms - misses,
-        "lesion_area_mm2": round((hits + misses) * mm**2, 2),
-    }
-
-
-def stratify(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of tables.csv."""
-    bounds = np.quantile([row["lesion_area_mm2"] for row in rows], [1 / 3, 2 / 3])
-    strata: dict[str, list[str]] = {
-        "all": ["all"] * len(rows),
-        "class": [row["class"] for row in rows],
-        "lesion size": [
-            SIZES[int(np.searchsorted(bounds, row["lesion_area_mm2"]))].format(*bounds)
-            for row in rows
-        ],
-        "BI-RADS": [row["birads"] for row in rows],
-        "device": [row["device"] for row in rows],
-    }
-    result = []
-    for by, values in strata.items():
-        for value in sorted(set(values)):
-            members = [row for row, own in zip(rows, values, strict=True) if own == value]
-            line: dict[str, Any] = {"by": by, "value": value, "images": len(members)}
-            for name in ("iou", "dice", "recall", "hd95"):
-                low, high = interval(members, name)
-                line |= {name: mean(members, name), f"{name}_sd": 0.1}
-                line |= {f"{name}_low": low, f"{name}_high": high}
-            result.append(line)
-    return result
-
-
-def mean(rows: list[dict[str, Any]], name: str) -> float:
-    """Mean of a column."""
-    return float(np.mean([float(row[name]) for row in rows]))
-
-
-def interval(rows: list[dict[str, Any]], name: str) -> list[float]:
-    """95 % percentile bootstrap."""
-    values = np.array([float(row[name]) for row in rows])
-    draws = np.random.default_rng(0).choice(values, (400, len(values))).mean(axis=1)
-    return [float(bound) for bound in np.quantile(draws, (0.025, 0.975))]
-
-
-def calibration() -> dict[str, Any]:
-    """A somewhat overconfident network."""
-    edges = np.linspace(0, 1, 11)
-    confidence = (edges[1:] + edges[:-1]) / 2
-    frequency = 0.5 + (confidence - 0.5) * 0.82
-    share = np.array([0.862, 0.012, 0.006, 0.005, 0.005, 0.005, 0.006, 0.008, 0.014, 0.077])
-    bins = [
-        {"confidence": float(c), "frequency": float(f), "share": float(s)}
-        for c, f, s in zip(confidence, frequency, share, strict=True)
-    ]
-    return {"ece": 0.0214, "brier": 0.0312, "bins": bins}
+def make_probability(prediction: np.ndarray) -> np.ndarray:
+    """A map (H, W) float32 whose lesion is the mask, unsure at its border."""
+    soft = cv2.GaussianBlur(prediction.astype(np.float32), (0, 0), 4) * 0.98 + 0.01
+    return np.where(prediction, np.maximum(soft, 0.51), np.minimum(soft, 0.49)).astype(np.float32)
 
 
 def write_run(directory: Path, test: list[str], rng: np.random.Generator) -> None:
