@@ -103,6 +103,10 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         available = ", ".join(name for name in names if not name.startswith("_"))
         return f"there is no {unknown[1]}" + (f"; available: {available}" if available else "")
     misspelt = re.search(r"Could not override '([^']+)'", text)
+    if misspelt and (inside := re.search(r"@(experiment|sweep)\.", misspelt[1])):
+        chosen = [a for a in sys.argv[1:] if a.lstrip("+").startswith(f"{inside[1]}=")]
+        file = chosen[-1].lstrip("+").replace("=", "/") if chosen else inside[1]
+        return f"the first line of {file}.yaml must be: # @package _global_"
     if misspelt:
         near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
         hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"

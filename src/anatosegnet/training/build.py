@@ -103,6 +103,9 @@ def build_callbacks(config: DictConfig) -> list[lightning.Callback]:
     for key in sorted(keys, key=lambda key: key == "progress"):  # which comes last
         parts = {"history": built.get("history")} if key == "progress" else {}
         built[key] = instantiate_with(config, f"callbacks.{key}", **parts)
+        if not isinstance(built[key], lightning.Callback):
+            name = type(built[key]).__name__
+            raise UserError(f"callbacks.{key}: {name} is no lightning.Callback")
     return [built[key] for key in keys]
 
 
