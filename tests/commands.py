@@ -81,7 +81,9 @@ class Shell:
         assert status is None or code == status, result
         if code == 2:
             assert result.errors.startswith("error: "), result
-            assert result.errors.count("\n") == 1, result
+            lines = result.errors.splitlines()
+            # what is wrong with data is a line each
+            assert all(line.startswith("  - ") for line in lines[1:]), result
         return result
 
 

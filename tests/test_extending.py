@@ -211,27 +211,33 @@ def test_a_misspelt_module_names_the_way_out(target: str, lab: Shell) -> None:
     assert ("PYTHONPATH" in said) == (target[:5] == "mylb."), said
 
 
+WRONG_SOURCES = {
+    "a list": ("return Found([self.case(**row) for row in rows])",
+               "return [self.case(**row) for row in rows]",
+               "data hospital: Hospital.find_cases gives a list; wanted is a Found"),
+    "nothing": ("Found([self.case(**row) for row in rows])", "Found([])", "found no case"),
+    "no source": ("class Hospital(Source)", "class Hospital", "is no anatosegnet.data.Source"),
+    "no method": ("find_cases", "cases", "abstract"),
+    "label": ("label=diagnosis", "label='cancer'",
+              "the label cancer must be one of benign, malignant, normal, unknown"),
+    "argument": ("root: str", "folder: str", "root"),
+    # what is wrong with files is a line each
+    "no masks": ("(mask,)", "()", "scan_0: the mask is empty, though the case is"),
+    "one name": ("Case(scan,", "Case('scan',", "scan: 6 cases have this name"),
+    "no file": ('f"{scan}.png"', 'f"{scan}.jpg"', "scan_0.jpg: cannot be read (No such file"),
+}  # fmt: skip
+OF_FILES = ("no masks", "one name", "no file")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        ("(mask,)", "()", "has no mask"),
-        ("return Found([self.case(**row) for row in rows])",
-         "return [self.case(**row) for row in rows]",
-         "data: Hospital.find_cases gives a list; wanted is a Found"),
-        ("Found([self.case(**row) for row in rows])", "Found([])", "data hospital: no case"),
-        ("class Hospital(Source)", "class Hospital", "is no anatosegnet.data.Source"),
-        ("find_cases", "cases", "abstract"),
-        ("label=diagnosis", "label='cancer'", "label"),
-        ("Case(scan,", "Case('scan',", "scan"),
-        ('f"{scan}.png"', 'f"{scan}.jpg"', "scan_0.jpg"),
-        ("root: str", "folder: str", "root"),
-    ],
-)  # fmt: skip
-def test_a_dataset_that_cannot_be_used_is_one_line(
-    before: str, after: str, expected: str, lab: Shell
-) -> None:
+@pytest.mark.parametrize("wrong", WRONG_SOURCES)
+def test_a_dataset_that_cannot_be_used_is_told_of(wrong: str, lab: Shell) -> None:
     """Breaks if what a source of somebody's own gives is believed without a look."""
     write_hospital(lab.folder / "data" / "hospital", patients=3)
+    before, after, expected = WRONG_SOURCES[wrong]
     change(lab, "mylab/data.py", before, after)
-    assert expected in breach(lab, "data=hospital")
+    given = ("--config-dir", "conf", "experiment=quick", "data=hospital", "data.cache=off")
+    said = lab("train", *given, "run_dir=run", status=2, **WITHOUT)
+    assert expected in said.errors
+    assert (said.errors.count("\n") == 1) == (wrong not in OF_FILES)
+    assert not (lab.folder / "run").exists()

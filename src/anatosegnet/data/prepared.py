@@ -16,7 +16,7 @@ import numpy as np
 from anatosegnet.config.places import path_part
 from anatosegnet.console import some
 from anatosegnet.data.cache import CaseCache, default_cache_directory, hash_of
-from anatosegnet.data.case import Case, Problem
+from anatosegnet.data.case import CLASSES, UNKNOWN, Case, Problem
 from anatosegnet.data.duplicates import (
     Digests,
     Pair,
@@ -31,7 +31,7 @@ from anatosegnet.data.reading import CaseReader, warn_once
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.records import Resized
 from anatosegnet.data.remarks import incomplete, looks_inverted
-from anatosegnet.data.source import Source
+from anatosegnet.data.source import Found, Source
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter, require_parts
 from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
@@ -201,6 +201,14 @@ def look_for_data(
     name = path_part(name, "data.name")
     with _naming(name):
         found = source.find_cases()
+    where = f"data {name}: {type(source).__name__}.find_cases"
+    if not isinstance(found, Found):
+        raise UserError(f"{where} gives a {type(found).__name__}; wanted is a Found")
+    if not found.cases and not found.problems:
+        raise UserError(f"{where} found no case")
+    if odd := sorted({case.label for case in found.cases} - {*CLASSES, UNKNOWN}):
+        known = ", ".join((*CLASSES, UNKNOWN))
+        raise UserError(f"{where}: the label {some(odd)} must be one of {known}")
     cases = list(found.cases)
     excluded: Excluded = {}
     problems = [*found.problems, *_unfit(cases), *_repeated(cases)]
