@@ -13,7 +13,7 @@ import numpy as np
 
 from anatosegnet.data.case import Case
 from anatosegnet.data.simulator import Phantom, simulate
-from anatosegnet.evaluate import write_evaluation
+from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, draw, score_case
 from anatosegnet.run import Run
 
@@ -63,7 +63,6 @@ def make_evaluation(
     different: int = DIFFERENT,
     names: Iterable[str] = (),
     drawn: int | None = None,
-    surface: bool = True,
 ) -> Path:
     """Write a run directory with ``evaluation/phantom/`` in it; returns the latter.
 
@@ -75,7 +74,6 @@ def make_evaluation(
         different: Number of phantoms simulated.
         names: Names of the first cases, in place of ``phantom_0``.
         drawn: Number of cases drawn, which takes time; more cases are copies of these.
-        surface: Score boundaries too, as evaluate does unless told otherwise.
     """
     rng = np.random.default_rng(seed)
     directory = run / "evaluation" / "phantom"
@@ -83,7 +81,7 @@ def make_evaluation(
         (directory / folder).mkdir(parents=True)
     given = list(names)
     given += [f"phantom_{index}" for index in range(len(given), count)]
-    scoring, scored = Scoring(surface=surface), []
+    scoring, scored = Scoring(), []
     for index, name in enumerate(given):
         if drawn is None or index < drawn:
             source, image, truth = make_case(index, 0, different)
