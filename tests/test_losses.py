@@ -123,13 +123,12 @@ def test_the_examples_in_the_docstrings() -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_dice_ce_is_monais(classes: int) -> None:
+def test_dice_ce_is_monais() -> None:
     """Breaks if the default loss is not the published one, or its gradient is another."""
     import monai.losses
 
-    logits = torch.randn(3, classes, 9, 7, dtype=torch.float32, requires_grad=True)
-    mask = torch.randint(0, classes, (3, 9, 7))
+    logits = torch.randn(3, 2, 9, 7, dtype=torch.float32, requires_grad=True)
+    mask = torch.randint(0, 2, (3, 9, 7))
     mask[1] = 0  # an image without a lesion
     theirs = monai.losses.DiceCELoss(
         include_background=False, to_onehot_y=True, softmax=True, lambda_dice=0.7, lambda_ce=1.3

@@ -1,4 +1,4 @@
-"""Losses on (logits (B, K, H, W), mask (B, H, W) int64) -> scalar.
+"""Losses on (logits (B, 2, H, W), mask (B, H, W) int64) -> scalar.
 
 Cross-entropy is ``torch.nn.CrossEntropyLoss`` itself. The default, Dice + cross-entropy, is
 written here, because importing MONAI takes longer than many a first step; the others are MONAI's.
@@ -17,10 +17,10 @@ class MonaiLoss(nn.Module):
     """A loss of MONAI as this project calls them; see ``configs/loss`` for examples.
 
     Args:
-        loss: Takes (logits (B, K, H, W), mask (B, 1, H, W)): ``to_onehot_y`` and ``softmax`` on.
+        loss: Takes (logits (B, 2, H, W), mask (B, 1, H, W)): ``to_onehot_y`` and ``softmax`` on.
 
     Shape:
-        logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> what ``loss`` returns.
+        logits (B, 2, H, W), mask (B, H, W) int64 in {0, 1} -> what ``loss`` returns.
 
     Example:
         >>> import monai.losses
@@ -44,8 +44,8 @@ class DiceCELoss(nn.Module):
 
     .. math:: 1 - \frac{2 \sum p\,y + \epsilon}{\sum p + \sum y + \epsilon} + \mathrm{CE}(x, y)
 
-    With two classes the cross-entropy of the softmax *is* the binary cross-entropy of the
-    difference of the logits, and p the sigmoid of that difference:
+    The cross-entropy of the softmax of two logits *is* the binary cross-entropy of their
+    difference, and p the sigmoid of that difference:
 
     .. math:: -\log \frac{e^{x_1}}{e^{x_0} + e^{x_1}} = -\log \sigma(x_1 - x_0)
 
@@ -56,7 +56,7 @@ class DiceCELoss(nn.Module):
         ce_weight: Weight of the cross-entropy.
 
     Shape:
-        logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> scalar.
+        logits (B, 2, H, W), mask (B, H, W) int64 in {0, 1} -> scalar.
 
     Example:
         >>> logits = torch.tensor([[[[9.0]], [[-9.0]]]])  # one background pixel, sure of it
@@ -69,14 +69,12 @@ class DiceCELoss(nn.Module):
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss; Dice per image and class, averaged over both, background left out."""
+        """The loss; Dice per image, averaged over the batch."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()
-            p = logits.softmax(dim=1)[:, 1:]  # (B, K - 1, H, W)
-            classes = torch.arange(1, logits.shape[1], device=mask.device)
-            y = (mask[:, None] == classes[:, None, None]).to(p.dtype)
-            hits = (p * y).sum(dim=(2, 3))
-            both = p.sum(dim=(2, 3)) + y.sum(dim=(2, 3))
+            p, y = logits.softmax(dim=1)[:, 1], mask.float()
+            hits = (p * y).sum(dim=(1, 2))
+            both = p.sum(dim=(1, 2)) + y.sum(dim=(1, 2))
             dice = 1 - (2 * hits + SMOOTHING) / (both + SMOOTHING)
             return self.dice_weight * dice.mean() + self.ce_weight * F.cross_entropy(logits, mask)
 
@@ -88,7 +86,7 @@ class FocalLoss(MonaiLoss):
 
     averaged over pixels; p_y is the probability of the pixel's true class. γ = 0 without alpha is
     the cross-entropy. Lin et al., ICCV 2017 (arXiv 1708.02002); MONAI's ``FocalLoss``, which
-    averages over the classes too, so that its value is K times smaller.
+    averages over the classes too, so that its value is half of it.
 
     Args:
         gamma: Strength of the focus: 0, or at least 1 (between them the gradient is infinite at
@@ -96,7 +94,7 @@ class FocalLoss(MonaiLoss):
         alpha: Weight of the lesion in 0..1, the background has 1 - alpha; None weighs nothing.
 
     Shape:
-        logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> scalar.
+        logits (B, 2, H, W), mask (B, H, W) int64 in {0, 1} -> scalar.
 
     Example:
         >>> logits = torch.tensor([[[[0.0]], [[1.3863]]]])  # p = 0.2, 0.8
@@ -115,7 +113,7 @@ class FocalLoss(MonaiLoss):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The loss, averaged over all pixels of the batch."""
-        return super().forward(logits, mask) * logits.shape[1]
+        return super().forward(logits, mask) * 2
 
 
 class TverskyLoss(MonaiLoss):
@@ -132,7 +130,7 @@ class TverskyLoss(MonaiLoss):
         beta: Price of a miss.
 
     Shape:
-        logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> scalar.
+        logits (B, 2, H, W), mask (B, H, W) int64 in {0, 1} -> scalar.
 
     Example:
         >>> logits = torch.tensor([[[[0.0, 0.0]], [[1.3863, -1.3863]]]])  # p = 0.8, 0.2
@@ -171,7 +169,7 @@ class HausdorffLoss(MonaiLoss):
         ce_weight: Weight of the cross-entropy.
 
     Shape:
-        logits (B, K, H, W), mask (B, H, W) int64 in 0..K-1 -> scalar.
+        logits (B, 2, H, W), mask (B, H, W) int64 in {0, 1} -> scalar.
 
     Example:
         >>> far = torch.tensor([[[[9.0, 9, 9, 9, -9]], [[-9.0, -9, -9, -9, 9]]]])

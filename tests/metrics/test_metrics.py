@@ -50,9 +50,9 @@ def test_count_pixels() -> None:
     assert count_pixels(prediction, truth).tolist() == [[1, 1, 1], [0, 0, 2]]
 
 
-def test_lesion_probability_is_all_but_background() -> None:
-    """Breaks if a third class stops counting as lesion, or half precision leaks in."""
-    logits = torch.log(torch.tensor([0.2, 0.5, 0.3])).reshape(1, 3, 1, 1)
+def test_lesion_probability_is_in_full_precision() -> None:
+    """Breaks if the background's is given, or half precision leaks in."""
+    logits = torch.log(torch.tensor([0.2, 0.8])).reshape(1, 2, 1, 1)
     probability = lesion_probability(logits.to(torch.bfloat16))
     assert probability.dtype == torch.float32
     assert probability.item() == pytest.approx(0.8, abs=5e-3)

@@ -13,21 +13,20 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-SCORES = ("iou", "dice", "precision", "recall")
 BENCHMARK_BATCH = 8  # images of a validation batch in the public 2-D segmentation benchmark
 
 
 def two_logits(logits: Tensor) -> Tensor:
     """Logits (B, 1, ...) of the lesion alone as those of background and lesion (B, 2, ...).
 
-    The background's are 0, so that the softmax of both is the sigmoid of the one; logits of more
-    classes are given back as they are.
+    The background's are 0, so that the softmax of both is the sigmoid of the one; two logits are
+    given back as they are.
     """
     return logits if logits.shape[1] > 1 else torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 def lesion_probability(logits: Tensor) -> Tensor:
-    """Probability of "not background": logits (B, K, ...) -> (B, ...) float32 in [0, 1]."""
+    """Probability of the lesion: logits (B, 1 or 2, ...) -> (B, ...) float32 in [0, 1]."""
     return 1 - torch.softmax(two_logits(logits).float(), dim=1)[:, 0]
 
 

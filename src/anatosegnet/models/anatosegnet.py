@@ -39,7 +39,7 @@ class AnatoSegNet(nn.Module):
 
     Args:
         encoder: A timm model with five feature levels.
-        num_classes: Channels K of the logits; class 0 is background.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
         pretrained: Start the encoder from its ImageNet weights.
         encoder_weights: A local file with such weights, instead of the download.

@@ -23,7 +23,7 @@ class CMUNeXt(PaddedNetwork):
     """CMUNeXt: a U-shape of large-kernel depthwise layers, skips fused by grouped convolutions.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

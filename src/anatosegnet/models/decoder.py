@@ -41,7 +41,7 @@ class Decoder(nn.Module):
 
     Args:
         channels: Channels of the encoder's levels 1..5.
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
 
     Shape:
         Features of levels 1..5 and the image's size -> logits (B, K, H, W).

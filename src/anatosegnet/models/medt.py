@@ -26,7 +26,7 @@ class MedT(PaddedNetwork):
     network is built for has them. All patches pass the deep branch in one batch.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
         image_size: Edge, or height and width, of the largest images it takes, in pixels.
         patch_size: Edge of the patches, a multiple of 32 pixels. The 4×4 patches start at the

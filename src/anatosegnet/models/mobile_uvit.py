@@ -31,7 +31,7 @@ class MobileUViT(PaddedNetwork):
     """Mobile U-ViT: large-kernel convolutions, then local gates and attention at 1/8 of the size.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

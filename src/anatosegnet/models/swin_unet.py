@@ -27,7 +27,7 @@ class SwinUnet(PaddedNetwork):
     blocks of its stage read.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

@@ -22,7 +22,7 @@ class TransUNet(PaddedNetwork):
     """TransUNet: a ResNet-50's map at 1/16 through twelve transformer layers, then upsampled.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
         dropout: Of the embedded patches and in the transformer's layers.
 

@@ -18,7 +18,7 @@ class UNet3Plus(PaddedNetwork):
     """UNet 3+: every decoder level sees all scales. No deep supervision, no classification gate.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

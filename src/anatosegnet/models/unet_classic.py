@@ -15,7 +15,7 @@ class UNet(PaddedNetwork):
     """U-Net: five levels of double convolutions. Subclasses change its bottom and its skips.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

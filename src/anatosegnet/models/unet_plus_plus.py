@@ -21,7 +21,7 @@ class UNetPlusPlus(PaddedNetwork):
     the top row are summed with learned weights.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:

@@ -22,7 +22,7 @@ class UNeXt(PaddedNetwork):
     """UNeXt: three convolutional levels and two of shifted MLPs; skips are added.
 
     Args:
-        num_classes: Channels K of the logits.
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
 
     Shape:
