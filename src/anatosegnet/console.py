@@ -134,9 +134,11 @@ def say_table(
     lines = [[text(cell) for cell in row] for row in rows]
     framed = _is_terminal(sys.stdout) or not bare
     table = Table(
-        title=text(title) if title else None, title_justify="left",
-        box=box.HEAVY_HEAD if framed else None, pad_edge=framed,
-    )  # fmt: skip
+        title=text(title) if title else None,
+        title_justify="left",
+        box=box.HEAVY_HEAD if framed else None,
+        pad_edge=framed,
+    )
     for place, name in enumerate(columns):
         head = text(name)
         if place < left:
@@ -166,9 +168,14 @@ def say_rich(content: Any, least: int = 0) -> None:
     buffer = io.TextIOWrapper(io.BytesIO(), encoding, errors="replace", newline="")
     terminal = _is_terminal(stream)
     console = Console(
-        file=buffer, force_terminal=terminal, width=None if terminal else 1000, highlight=False,
-        markup=False, soft_wrap=True, emoji=False,
-    )  # fmt: skip
+        file=buffer,
+        force_terminal=terminal,
+        width=None if terminal else 1000,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+        emoji=False,
+    )
     if console.width < least:
         console.width = 1000
     console.print(content)
@@ -208,8 +215,10 @@ class Progress:
                 _bar = None
         whole = self.total is None or self.done >= self.total
         if not self._bar and not self._silent and whole and self.seconds >= PATIENCE:
-            say(f"{self.what} {self._amount(self.done)}: done in {duration(self.seconds)}",
-                error=True)  # fmt: skip
+            say(
+                f"{self.what} {self._amount(self.done)}: done in {duration(self.seconds)}",
+                error=True,
+            )
 
     def __call__(self, done: int, total: int | None = None) -> None:
         """So much is done; the total may be told here if it was not known."""
@@ -291,9 +300,12 @@ def settle_streams() -> None:
                 lossy = io.BufferedWriter(_Lossy(stream.fileno(), "w", closefd=False))
                 interactive = stream.isatty() or number == 2
                 settled = io.TextIOWrapper(
-                    lossy, stream.encoding, "replace", line_buffering=interactive,
+                    lossy,
+                    stream.encoding,
+                    "replace",
+                    line_buffering=interactive,
                     write_through=stream.write_through,
-                )  # fmt: skip
+                )
                 setattr(sys, name, settled)
 
 

@@ -84,7 +84,7 @@ def require_fit(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -
             for name, tensor in ours.items()
             if name in weights and weights[name].shape != tensor.shape
         ],
-        "are infinite": infinite(weights, ours),
+        "are NaN or infinite": infinite(weights, ours),
     }
     found = [f"{len(names)} tensors {kind}: {some(names)}" for kind, names in odd.items() if names]
     if found:

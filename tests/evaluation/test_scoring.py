@@ -171,17 +171,17 @@ def test_images_with_a_copy_in_training_are_told_apart(tmp_path: Path) -> None:
         written = write_evaluation(tmp_path, scored, Scoring(), CONDITIONS, {}, leaks=copies)
         summary = written.summary
         strata = pandas.read_csv(tmp_path / "tables.csv").set_index(["by", "value"])
-        assert ("without_relatives" in summary) == ("no copies" in summary["conditions"])
-        assert ("without_relatives" in summary) == (0 < len(clean) < 6)
+        assert ("without_leaks" in summary) == ("no leaks" in summary["conditions"])
+        assert ("without_leaks" in summary) == (0 < len(clean) < 6)
         if 0 < len(clean) < 6:
             theirs = [item.row["iou"] for item in scored if item.row["id"] in clean]
-            assert summary["without_relatives"]["iou"] == pytest.approx(np.mean(theirs))
-            assert summary["without_relatives"]["images"] == 3
-            assert "IoU 0.220 [0.220, 0.220] over the 3 of 6" in summary["conditions"]["no copies"]
-            assert strata.loc[("relative in training", "yes"), "images"] == 3
+            assert summary["without_leaks"]["iou"] == pytest.approx(np.mean(theirs))
+            assert summary["without_leaks"]["images"] == 3
+            assert "IoU 0.220 [0.220, 0.220] over the 3 of 6" in summary["conditions"]["no leaks"]
+            assert strata.loc[("leaked", "yes"), "images"] == 3
             assert summary["iou"] == pytest.approx(np.mean([item.row["iou"] for item in scored]))
         else:
-            assert "relative in training" not in strata.index.get_level_values("by")
+            assert "leaked" not in strata.index.get_level_values("by")
 
 
 def test_nothing_is_predicted_and_nothing_is_there(tmp_path: Path) -> None:
@@ -211,7 +211,9 @@ def test_all_masks_are_empty(tmp_path: Path) -> None:
 def test_not_a_number_names_the_cases(tmp_path: Path) -> None:
     """Breaks if a diverged network gets a score, or its cases are not named."""
     broken = np.full((32, 32), np.nan)
-    with pytest.raises(UserError, match=r"not a number on 2 of 3 cases: case 0, case 2") as caught:
+    with pytest.raises(
+        UserError, match=r"NaN or infinite on 2 of 3 cases: case 0, case 2"
+    ) as caught:
         score_cases(
             Cases([square(5)] * 3), ["case 0", "case 1", "case 2"],  # type: ignore[arg-type]
             Answers([broken, square(5), broken]), Scoring(), tmp_path,  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_prenorm_starts_as_the_plain_unet_and_leaves_it() -> None:
         model(x).square().mean().backward()
         optimizer.step()
     assert model.attentions["4"].qkv.weight.grad.abs().max() > 0
-    with pytest.raises(ValueError, match="placement='before' is none of"):
+    with pytest.raises(ValueError, match="placement='before' must be one of"):
         small(placement="before")
 
 

@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path: Path)
     """Breaks if a diverged network is validated, saved as best, or trained for hours."""
     config = compose_tiny(tmp_path / "run")
     config.model = OmegaConf.create({"_target_": "tests.networks.fill", "value": float("nan")})
-    run = failing(tmp_path / "run", "is not a number .nan. in epoch 1, step 1", config)
+    run = failing(tmp_path / "run", "is NaN or infinite .nan. in epoch 1, step 1", config)
     assert not run.best_path.exists() and not run.last_path.exists()
 
 

@@ -17,9 +17,14 @@ from anatosegnet.console import plain
 from anatosegnet.errors import UserError
 
 WORDS: dict[Any, str] = {
-    bool: "true or false", int: "a whole number", float: "a number", str: "text",
-    list: "a list", dict: "settings of its own", type(None): "null",
-}  # fmt: skip
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "settings of its own",
+    type(None): "null",
+}
 # top-level settings that may be of another kind than their default
 ALSO: dict[str, tuple[type, ...]] = {
     "baseline": (str,),
@@ -106,8 +111,10 @@ def types_of(target: Any) -> dict[str, Any]:
     constructors = (
         [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
         if isinstance(target, type)
-        else [target] if callable(target) else []
-    )  # fmt: skip
+        else [target]
+        if callable(target)
+        else []
+    )
     for function in constructors:
         try:
             hints = typing.get_type_hints(function)

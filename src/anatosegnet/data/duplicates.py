@@ -75,7 +75,7 @@ def find_duplicates(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = progress(
-            pool.map(compare, candidates), "comparing likely duplicates", len(candidates)
+            pool.map(compare, candidates), "comparing possible duplicates", len(candidates)
         )
         return [pair for pair in pairs if pair.similarity >= threshold]
 
@@ -199,9 +199,12 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     if warp is None:
         return 0.0
     moved = cv2.warpAffine(
-        b.astype(np.float32), warp, (SIZE, SIZE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-1e6,
-    )  # fmt: skip
+        b.astype(np.float32),
+        warp,
+        (SIZE, SIZE),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderValue=-1e6,
+    )
     ours, theirs = _tiles(a.astype(np.float32)), _tiles(moved)
     inside = (theirs >= 0).all(axis=1)  # tiles that both images cover
     ours, theirs = ours[inside], theirs[inside]

@@ -92,11 +92,11 @@ def leaked(run: Run, recorded: RecordedSplit) -> frozenset[str]:
 def recorded_leakage(run: Run, recorded: RecordedSplit) -> Leakage:
     """What crosses the parts of a run's split, from ``split.csv`` and ``duplicates.csv``."""
     pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []
-    # copies of one image are copies of each other, even if it is in no part itself
+    # duplicates of one image are duplicates of each other, even if it is in no part itself
     cases = {name: Case(name) for pair in pairs for name in (pair.id_a, pair.id_b)}
     cases |= {row.id: Case(row.id, group=row.group) for row in recorded.rows}
-    related = with_groups(cases.values(), duplicate_groups(pairs))
-    return leakage(recorded.read(), related)
+    grouped = with_groups(cases.values(), duplicate_groups(pairs))
+    return leakage(recorded.read(), grouped)
 
 
 def trained_pixels(run: Run, recorded: RecordedSplit) -> set[str]:
@@ -150,8 +150,8 @@ def seen_in_training(
         return f"none of them is a near-duplicate of a training or validation image{unread}"
     names = sorted(seen, key=natural_key)
     return (
-        f"NOT A TEST SCORE: {len(seen)} of {len(digests)} images are copies or near-duplicates of "
-        f"training or validation images: {some(names)}{unread}"
+        f"NOT A TEST SCORE: {len(seen)} of {len(digests)} images are duplicates of training or "
+        f"validation images: {some(names)}{unread}"
     )
 
 

@@ -153,7 +153,7 @@ class OfficialSplit(Splitter):
         folds = sorted({case.fold for case in cases if case.fold is not None})
         if self.fold not in folds:
             known = ", ".join(map(str, folds))
-            raise UserError(f"split.fold={self.fold} is none of the official folds: {known}")
+            raise UserError(f"split.fold={self.fold} must be one of the official folds: {known}")
         test = tuple(sorted(case.name for case in cases if case.fold == self.fold))
         train, val = _hold_out(cases, test, self.val, self.seed)
         description = f"official fold {self.fold} of {len(folds)} (from 0)"

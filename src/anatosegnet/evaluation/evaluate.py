@@ -126,7 +126,7 @@ def write_evaluation(
     strata = tables.stratified(frame, leaks, scoring.own)
     summary = tables.summarise(frame)
     if clean := tables.clean_scores(strata):
-        summary["without_relatives"] = clean
+        summary["without_leaks"] = clean
     conditions = {**conditions, **tables.conditions(frame, scoring, summary)}
     summary |= {
         "calibration": calibration_summary([item.reliability for item in scored], frame["brier"]),

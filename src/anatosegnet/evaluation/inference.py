@@ -21,7 +21,7 @@ from anatosegnet.network import require_logits, trained_network
 from anatosegnet.run import Run
 
 NO_NUMBER = (
-    "the network's output is not a number: its training diverged, or its precision is too low"
+    "the network's output is NaN or infinite: its training diverged, or its precision is too low"
 )
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 

@@ -32,7 +32,7 @@ NAME = re.compile(r"(?!.*_(sd|low|high|holm|p|pooled|difference)$)[a-z][a-z0-9_]
 TAKEN = {  # what else summary.json and the tables hold
     *("by", "value", "setting", "runs", "repeated_over", "split_fingerprint"),
     *("images", "independent_groups", "intervals", "detection", "calibration", "extremes"),
-    *("conditions", "own_scores", "without_relatives", "scores_sha256", "checkpoint_sha256"),
+    *("conditions", "own_scores", "without_leaks", "scores_sha256", "checkpoint_sha256"),
     *("run", "changed_data", "versions", "git_commit", "machine"),
 }
 
@@ -193,7 +193,7 @@ def score_cases(
         show(len(names))
     if without_number:
         raise UserError(
-            f"the network's output is not a number on {len(without_number)} of {len(names)} "
+            f"the network's output is NaN or infinite on {len(without_number)} of {len(names)} "
             f"cases: {some(sorted(without_number))}; its training diverged, or its precision is "
             "too low"
         )

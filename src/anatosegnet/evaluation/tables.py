@@ -28,7 +28,7 @@ from anatosegnet.report import reading
 if TYPE_CHECKING:
     from anatosegnet.evaluation.scoring import Scoring
 
-RELATIVES = "relative in training"  # a near-duplicate, or another image of the patient
+LEAKED = "leaked"  # a near-duplicate, or another image of the patient, is in training
 SIZES = ("small", "medium", "large")
 
 
@@ -129,9 +129,9 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
     if scoring.surface:
         pixel = "original" if scoring.at == "original" else "the network's"
         said["boundary"] = f"MONAI's edges and distances, in {pixel} pixels; one empty = diagonal"
-    if clean := summary.get("without_relatives"):
+    if clean := summary.get("without_leaks"):
         ends = between(clean["intervals"].get(MAIN))
-        said["no copies"] = (
+        said["no leaks"] = (
             f"{title(MAIN)} {rounded(clean[MAIN])} {ends}".strip()
             + f" over the {clean['images']} of {images} images without a near-duplicate, or "
             "another image of the patient, in training"
@@ -143,13 +143,13 @@ def conditions(frame: DataFrame, scoring: "Scoring", summary: Mapping[str, Any])
 
 
 def stratified(
-    frame: DataFrame, copies: Collection[str] = (), own: Mapping[str, Score] = NO_SCORES
+    frame: DataFrame, leaked: Collection[str] = (), own: Mapping[str, Score] = NO_SCORES
 ) -> DataFrame:
     """Scores by class, lesion size, BI-RADS, device, and leaks, where more than one is known.
 
     Args:
         frame: The scores.
-        copies: Names of the images that have a relative in training.
+        leaked: Names of the images of which a duplicate or a group mate is in training.
         own: Scores from outside the package, by name.
 
     Returns:
@@ -161,7 +161,7 @@ def stratified(
         "lesion size": lesion_sizes(frame),
         "BI-RADS": frame["birads"],
         "device": frame["device"],
-        RELATIVES: frame["id"].isin(set(copies)).map({True: "yes", False: "no"}),
+        LEAKED: frame["id"].isin(set(leaked)).map({True: "yes", False: "no"}),
     }
     scores = shown_in(("tables", "first"), frame.columns, own)
     rows = [stratum_row("all", "all", frame, scores)]
@@ -175,8 +175,8 @@ def stratified(
 
 
 def clean_scores(strata: DataFrame) -> dict[str, Any] | None:
-    """The scores of the images without a relative in training; None where all are alike."""
-    rows = strata[(strata["by"] == RELATIVES) & (strata["value"] == "no")].to_dict("records")
+    """The scores of the images that are not leaked; None where all are alike."""
+    rows = strata[(strata["by"] == LEAKED) & (strata["value"] == "no")].to_dict("records")
     if not rows:
         return None
     names = [str(name) for name in strata if f"{name}_low" in strata]

@@ -134,9 +134,11 @@ def _require_file(status: os.stat_result, path: str | Path) -> None:
     if stat.S_ISREG(status.st_mode):
         return
     kinds = {
-        stat.S_IFDIR: "it is a folder", stat.S_IFIFO: "it is a pipe",
-        stat.S_IFSOCK: "it is a socket", stat.S_IFCHR: "it is a device",
+        stat.S_IFDIR: "it is a folder",
+        stat.S_IFIFO: "it is a pipe",
+        stat.S_IFSOCK: "it is a socket",
+        stat.S_IFCHR: "it is a device",
         stat.S_IFBLK: "it is a device",
-    }  # fmt: skip
+    }
     kind = kinds.get(stat.S_IFMT(status.st_mode), "it is not a file")
     raise OSError(errno.EINVAL, kind, str(path))

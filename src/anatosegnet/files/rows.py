@@ -39,8 +39,9 @@ def read_rows(
         ValueError: It is no such table.
     """
     try:
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter,
-                                restval="")  # fmt: skip
+        reader = csv.DictReader(
+            io.StringIO(read_text(path), newline=""), delimiter=delimiter, restval=""
+        )
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns = [unguarded(name) for name in columns]
         # spreadsheets leave several columns without a name

@@ -69,7 +69,7 @@ class AnatoSegNet(nn.Module):
             raise ValueError(f"attention levels={list(attention.levels)} must lie in 1..5")
         if attention.placement not in get_args(Placement):
             names = ", ".join(get_args(Placement))
-            raise ValueError(f"attention placement={attention.placement!r} is none of {names}")
+            raise ValueError(f"attention placement={attention.placement!r} must be one of {names}")
         self.encoder = Encoder(encoder, in_channels, pretrained, encoder_weights)
         self.placement = attention.placement
         # keyed by level, so that the weights of one level keep their name in every ablation

@@ -128,10 +128,10 @@ class AnatomicalAttention(nn.Module):
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"attention heads={num_heads} must divide the {dim} channels")
         if bias not in get_args(Bias):
-            raise ValueError(f"attention bias={bias!r} is none of {', '.join(get_args(Bias))}")
+            raise ValueError(f"attention bias={bias!r} must be one of {', '.join(get_args(Bias))}")
         if differential not in get_args(Differential):
             names = ", ".join(get_args(Differential))
-            raise ValueError(f"attention differential={differential!r} is none of {names}")
+            raise ValueError(f"attention differential={differential!r} must be one of {names}")
         if gamma < 0:
             raise ValueError(f"attention gamma={gamma} must not be negative")
         if learn_gamma and (bias == "none" or gamma == 0):

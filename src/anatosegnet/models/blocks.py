@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anatosegnet.models.decoder import fit
+from anatosegnet.models.decoder import crop_or_pad
 
 
 class PaddedNetwork(nn.Module):
@@ -27,8 +27,8 @@ class PaddedNetwork(nn.Module):
             (B, num_classes, H, W) logits.
         """
         height, width = image.shape[-2:]
-        padded = fit(image, height + -height % self.stride, width + -width % self.stride)
-        return fit(self.segment(padded), height, width)
+        padded = crop_or_pad(image, height + -height % self.stride, width + -width % self.stride)
+        return crop_or_pad(self.segment(padded), height, width)
 
     def segment(self, image: Tensor) -> Tensor:
         """The logits of images whose sides are multiples of `stride`."""

@@ -35,12 +35,13 @@ class MultiScaleGate(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels, channels, kernel, padding=dilation * (kernel // 2),
-                          dilation=dilation),
+                nn.Conv2d(
+                    channels, channels, kernel, padding=dilation * (kernel // 2), dilation=dilation
+                ),
                 nn.BatchNorm2d(channels),
             )
             for kernel, dilation in ((1, 1), (3, 1), (3, 2))
-        )  # fmt: skip
+        )
         self.gate = nn.Sequential(
             nn.ReLU(inplace=True),
             nn.Conv2d(3 * channels, channels, 1),

@@ -32,7 +32,7 @@ class UpStage(nn.Module):
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
         """Join the upsampled deeper features with the skip."""
-        upsampled = fit(self.upsample(deeper), skip.shape[-2], skip.shape[-1])
+        upsampled = crop_or_pad(self.upsample(deeper), skip.shape[-2], skip.shape[-1])
         return self.convolutions(torch.cat([upsampled, skip], dim=1))
 
 
@@ -61,10 +61,10 @@ class Decoder(nn.Module):
         *skips, x = features
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
             x = stage(x, skip)
-        return self.head(fit(self.upsample(x), *size))
+        return self.head(crop_or_pad(self.upsample(x), *size))
 
 
-def fit(x: Tensor, height: int, width: int) -> Tensor:
+def crop_or_pad(x: Tensor, height: int, width: int) -> Tensor:
     """Cut or zero-pad a map at its right and bottom edge to (height, width).
 
     An odd size s becomes (s+1)/2 on the way down (or (s-1)/2 in some encoders) and comes back

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from anatosegnet.errors import UserError
 from anatosegnet.models.axial import AxialBlock
 from anatosegnet.models.blocks import PaddedNetwork, convolution
-from anatosegnet.models.decoder import fit
+from anatosegnet.models.decoder import crop_or_pad
 
 WIDTHS = (16, 32, 64, 128)
 """Channels inside the blocks of each level; twice as many between them."""
@@ -75,9 +75,9 @@ class MedT(PaddedNetwork):
                 f"this network takes images up to {self.image_size[0]}×{self.image_size[1]} "
                 "pixels; train it with a larger model.image_size=…"
             )
-        patches = to_patches(fit(image, self.covered, self.covered))
+        patches = to_patches(crop_or_pad(image, self.covered, self.covered))
         local = from_patches(self.patch_branch(patches))
-        x = self.image_branch(image) + fit(local, height, width)
+        x = self.image_branch(image) + crop_or_pad(local, height, width)
         return self.head(F.relu(self.last(x)))
 
 

@@ -43,8 +43,9 @@ def packaged_weights(name: str) -> dict[str, Tensor] | None:
         return None
     files = sorted(Path(place.submodule_search_locations[0]).glob("models/*.pth"))
     if len(files) != 1:
-        raise UserError(f"the package {package} holds {len(files)} files of weights; install it "
-                        "again")  # fmt: skip
+        raise UserError(
+            f"the package {package} holds {len(files)} files of weights; install it again"
+        )
     try:
         theirs = torch.load(files[0], map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds for a damaged file

@@ -82,7 +82,12 @@ def mark(axes: Sequence["Axes"], curves: Mapping[str, Curve], best_epoch: int) -
         return
     axes[1].plot([best_epoch], [best], "o", color=VAL, markersize=6, markeredgecolor="white")
     axes[1].text(
-        0.98, 0.04, f"best epoch {best_epoch}: validation IoU {best:.3f}",
-        transform=axes[1].transAxes, ha="right", fontsize=8, color=VAL,
+        0.98,
+        0.04,
+        f"best epoch {best_epoch}: validation IoU {best:.3f}",
+        transform=axes[1].transAxes,
+        ha="right",
+        fontsize=8,
+        color=VAL,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-    )  # fmt: skip
+    )

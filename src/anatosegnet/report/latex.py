@@ -10,19 +10,44 @@ from anatosegnet.console import plain
 
 COMMANDS = {
     **{mark: f"\\{mark}" for mark in "_%&#${}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$",
-    "≥": r"$\geq$", "\N{MINUS SIGN}": "$-$", "²": "$^2$", "°": r"$^\circ$", "µ": r"$\mu$",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "\N{MINUS SIGN}": "$-$",
+    "²": "$^2$",
+    "°": r"$^\circ$",
+    "µ": r"$\mu$",
     "…": r"\ldots{}",
-    "\N{EN DASH}": "--", '"': r"\textquotedbl{}",
+    "\N{EN DASH}": "--",
+    '"': r"\textquotedbl{}",
     # after the end of a row a bracket would be read as a distance
-    "[": "{[}", "]": "{]}",
-}  # fmt: skip
+    "[": "{[}",
+    "]": "{]}",
+}
 GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER (\w+)$")
 LIKE_LATIN = (
-    "omicron", "Alpha", "Beta", "Epsilon", "Zeta", "Eta", "Iota", "Kappa", "Mu", "Nu", "Omicron",
-    "Rho", "Tau", "Chi",
-)  # fmt: skip
+    "omicron",
+    "Alpha",
+    "Beta",
+    "Epsilon",
+    "Zeta",
+    "Eta",
+    "Iota",
+    "Kappa",
+    "Mu",
+    "Nu",
+    "Omicron",
+    "Rho",
+    "Tau",
+    "Chi",
+)
 INTERVAL = re.compile(r"(.+) (\[[^\[\]]+\])$")
 LAST_LATIN = 0x17F  # the font encoding T1 has the letters up to here
 LONG = 28  # letters; longer names of rows are folded
@@ -47,9 +72,14 @@ def latex(shown: DataFrame, said: Mapping[str, str]) -> str:
     layout = (r"p{0.27\linewidth}" if long else "l") + "r" * len(others)
     rows = (" & ".join(cells) + r" \\" for cells in zip(*columns, strict=True))
     table = [
-        rf"\begin{{tabular}}{{{layout}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule",
-        *rows, r"\bottomrule", r"\end{tabular}",
-    ]  # fmt: skip
+        rf"\begin{{tabular}}{{{layout}}}",
+        r"\toprule",
+        " & ".join(heads) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
     comments = "".join(
         f"% {name}: {' '.join(plain(text).split())}\n" for name, text in said.items()
     )

@@ -27,9 +27,11 @@ THUMBNAIL_EDGE = 256  # px
 THUMBNAIL_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 62, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
 # off by 0.35 of 255 levels in the mean; half of a PNG's size in a quarter of its time
 OVERLAY_JPEG = (
-    cv2.IMWRITE_JPEG_QUALITY, 95,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-)  # fmt: skip
+    cv2.IMWRITE_JPEG_QUALITY,
+    95,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
 
 
 def tint_errors(

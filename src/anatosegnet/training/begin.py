@@ -137,15 +137,19 @@ def print_start(run: Run, data: PreparedData, module: LightningModule, selection
     say(f"data   {data.name}: {count_labels(data.cases.values())}{excluded}")
     if data.duplicates:
         groups = len(set(data.duplicates.values()))
-        say(f"copies {len(data.duplicates)} images in {groups} groups of near-duplicates; "
-              f"data.duplicates={data.settings.duplicates}")  # fmt: skip
+        say(
+            f"groups {len(data.duplicates)} images in {groups} groups of duplicates; "
+            f"data.duplicates={data.settings.duplicates}"
+        )
         unlike = list(disagreements(data.cases.values(), data.duplicates))
         for line in unlike[:5]:
             say(f"       the same picture, but {line}")
         if len(unlike) > 5:
             say(f"       and {len(unlike) - 5} more; prepare lists them all")
-    say(f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
-          f"{len(split.test)} test; {selection}; fingerprint {split.fingerprint}")  # fmt: skip
+    say(
+        f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
+        f"{len(split.test)} test; {selection}; fingerprint {split.fingerprint}"
+    )
     if not data.source.simulated:
         warning = "warning: " if data.leakage.leaks else ""
         say(f"leaks  {warning}{data.leakage.text}")

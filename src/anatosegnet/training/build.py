@@ -21,9 +21,14 @@ from anatosegnet.training.module import network_of
 
 # Lightning's names of the precisions that there are; what it has beside them wants other batches
 PRECISIONS = {
-    "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed", "32": "32-true",
-    "bf16": "bf16-mixed", "16": "16-mixed", "None": "32-true",
-}  # fmt: skip
+    "32-true": "32-true",
+    "bf16-mixed": "bf16-mixed",
+    "16-mixed": "16-mixed",
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+    "None": "32-true",
+}
 
 
 def build_module(config: DictConfig, pretrained: bool | None = None) -> LightningModule:

@@ -46,8 +46,9 @@ class History(Callback):
         """Add the epoch's row and write the file."""
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         parts = ("train/", "val/") if self._validated else ("train/",)
-        row = {name: value for part in parts for name, value in scores.items()
-               if name.startswith(part)}  # fmt: skip
+        row = {
+            name: value for part in parts for name, value in scores.items() if name.startswith(part)
+        }
         self.rows.append({"epoch": trainer.current_epoch, **row})
         self._validated = False
         if trainer.is_global_zero:
@@ -111,7 +112,7 @@ class Divergence(Callback):
             if not abs(loss) <= self.limit:  # NaN compares false
                 names = trainer.datamodule.prepared.split.train  # type: ignore[attr-defined]
                 cases = ", ".join(names[index] for index in indices)
-                what = "exploded" if math.isfinite(loss) else "is not a number"
+                what = "exploded" if math.isfinite(loss) else "is NaN or infinite"
                 raise UserError(
                     f"the loss {what} ({loss:g}) in epoch {trainer.current_epoch + 1}, step "
                     f"{step + 1}, on the cases {cases}; look at them, or lower optimizer.lr, set "

@@ -21,9 +21,14 @@ from anatosegnet.training.ema import EMA
 
 # what Lightning needs to go on, beside the weights
 TRAINING: dict[str, type] = {
-    "epoch": int, "global_step": int, "pytorch-lightning_version": str, "loops": dict,
-    "callbacks": dict, "optimizer_states": list, "lr_schedulers": list,
-}  # fmt: skip
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
 STATE = ("loops", "callbacks", "optimizer_states", "lr_schedulers")  # not of weights alone
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # of a weight's shape
 

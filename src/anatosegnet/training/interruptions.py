@@ -90,8 +90,11 @@ def _known(
     text = reason(error)
     if never := NEVER_LOGGED.search(text):
         monitor = never[1] or never[2]
-        keys = [f"callbacks.{key}" for key, callback in (config.callbacks or {}).items()
-                if callback and callback.get("monitor") == monitor]  # fmt: skip
+        keys = [
+            f"callbacks.{key}"
+            for key, callback in (config.callbacks or {}).items()
+            if callback and callback.get("monitor") == monitor
+        ]
         return UserError(
             f"{', '.join(keys)}: monitor={monitor} is never logged; logged are {', '.join(logged)}"
         )

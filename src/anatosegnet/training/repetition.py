@@ -212,6 +212,9 @@ def other_versions(run: Run, source: Run) -> str:
         for name in ("python", *PACKAGES)
         if then.get("versions", {}).get(name) != now["versions"].get(name)
     ]
-    changes += [f"{key.replace('_', ' ')} {then.get(key)} → {now.get(key)}"
-                for key in ("git_commit", "machine") if then.get(key) != now.get(key)]  # fmt: skip
+    changes += [
+        f"{key.replace('_', ' ')} {then.get(key)} → {now.get(key)}"
+        for key in ("git_commit", "machine")
+        if then.get(key) != now.get(key)
+    ]
     return f"; changed since: {', '.join(changes)}" if changes else ""

@@ -186,8 +186,10 @@ class Resumption:
     @property
     def lines(self) -> list[str]:
         """The changes in words."""
-        return [f"with {key}={in_override(value)}, was {in_override(before)}"
-                for key, (before, value) in self.changes.items()]  # fmt: skip
+        return [
+            f"with {key}={in_override(value)}, was {in_override(before)}"
+            for key, (before, value) in self.changes.items()
+        ]
 
 
 def has_state(module: "LightningModule") -> bool:

@@ -52,9 +52,10 @@ class Transfer:
             "parameters"
         ]
         kinds = {
-            "another shape": self.other_shape, "not in that run": self.missing,
+            "another shape": self.other_shape,
+            "not in that run": self.missing,
             "not in this network": self.unused,
-        }  # fmt: skip
+        }
         for kind, names in kinds.items():
             if names:
                 lines.append(f"       {len(names)} tensors {kind}: {some(names)}")
@@ -69,11 +70,16 @@ class Transfer:
     def summary(self) -> dict[str, Any]:
         """For ``summary.json``."""
         return {
-            "run": self.run, "checkpoint_sha256": self.sha256, "epoch": self.epoch,
-            "parameters_loaded": self.loaded, "parameters": self.parameters,
-            "other_shape": list(self.other_shape), "missing": list(self.missing),
-            "unused": list(self.unused), "test_cases_seen": list(self.seen),
-        }  # fmt: skip
+            "run": self.run,
+            "checkpoint_sha256": self.sha256,
+            "epoch": self.epoch,
+            "parameters_loaded": self.loaded,
+            "parameters": self.parameters,
+            "other_shape": list(self.other_shape),
+            "missing": list(self.missing),
+            "unused": list(self.unused),
+            "test_cases_seen": list(self.seen),
+        }
 
 
 def origin_of(config: DictConfig) -> Run | None:
@@ -107,7 +113,7 @@ def load_weights(module: nn.Module, run: Run, data: "PreparedData | None" = None
         if name in theirs and theirs[name].shape == tensor.shape
     }
     if bad := infinite(fitting, ours):
-        raise UserError(f"init_from: weights of {run.best_path} are infinite: {some(bad)}")
+        raise UserError(f"init_from: weights of {run.best_path} are NaN or infinite: {some(bad)}")
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     loaded = sum(size for name, size in sizes.items() if name in fitting)
     if not loaded:
