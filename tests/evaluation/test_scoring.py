@@ -211,9 +211,7 @@ def test_all_masks_are_empty(tmp_path: Path) -> None:
 def test_not_a_number_names_the_cases(tmp_path: Path) -> None:
     """Breaks if a diverged network gets a score, or its cases are not named."""
     broken = np.full((32, 32), np.nan)
-    with pytest.raises(
-        UserError, match=r"NaN or infinite on 2 of 3 cases: case 0, case 2"
-    ) as caught:
+    with pytest.raises(UserError, match="infinite on 2 of 3 cases: case 0, case 2") as caught:
         score_cases(
             Cases([square(5)] * 3), ["case 0", "case 1", "case 2"],  # type: ignore[arg-type]
             Answers([broken, square(5), broken]), Scoring(), tmp_path,  # type: ignore[arg-type]
