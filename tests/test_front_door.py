@@ -136,7 +136,7 @@ def test_own_configs_are_found(shell: Shell, local: Path) -> None:
     assert "max_epochs: 7" in shell.train("experiment=short", "--cfg", "job").output
     assert "max_epochs: 7" in shell("train", "experiment=short", "--cfg", "job").output
     wrong = shell.train("experiment=shrt", status=2)
-    assert "available: ablation_full" in wrong.errors
+    assert "available: ablation_residual" in wrong.errors
     assert ", short" in wrong.errors
     (local / "callbacks").mkdir()
     (local / "callbacks" / "bell.yaml").touch()

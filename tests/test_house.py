@@ -16,7 +16,7 @@ MAY_KNOW = {
     "run": BASE,
     "network": BASE | {"run"},
     "run_list": BASE | {"run"},
-    "report": BASE | {"metrics", "run"},
+    "report": BASE | {"face", "metrics", "run"},
     "data": BASE | {"face", "metrics", "run"},
     "data.preparation": BASE | {"data", "report", "run"},
     "training": BASE | {"face", "data", "losses", "metrics", "models", "network", "report", "run"},

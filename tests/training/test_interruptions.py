@@ -192,7 +192,7 @@ def test_stopping_by_what_is_never_measured_is_one_line(tmp_path: Path) -> None:
     """Breaks if early stopping without a validation ends in Lightning's traceback."""
     settings = ("callbacks=[default,early_stopping]", "+trainer.limit_val_batches=0")
     config = compose_tiny(tmp_path / "run", *settings)
-    failing(tmp_path / "run", "Early stopping conditioned on metric .val/iou.", config)
+    failing(tmp_path / "run", "monitor=val/iou is never logged; logged are", config)
 
 
 def test_a_best_checkpoint_removed_before_the_test_is_one_line(

@@ -28,11 +28,11 @@ import anatosegnet.run
 import anatosegnet.training.callbacks
 import anatosegnet.training.checkpoints
 import anatosegnet.training.module
-from anatosegnet.data import recorded_split
 from anatosegnet.errors import UserError
 from anatosegnet.files.checkpoint import read_checkpoint
 from anatosegnet.run import Run
 from anatosegnet.train import train
+from anatosegnet.training import begin
 from anatosegnet.training.build import build_module
 from anatosegnet.training.checkpoints import usable_checkpoint
 from tests.running import compose_tiny, wait_for
@@ -203,8 +203,7 @@ def test_killed_at_the_worst_moments(
         save = torch.save
         module = anatosegnet.training.module.SegmentationModule
         if moment == "split":
-            monkeypatch.setattr(recorded_split, "write_split",
-                                at(1, recorded_split.write_split, False))  # fmt: skip
+            monkeypatch.setattr(begin, "write_split", at(1, begin.write_split, False))
         elif moment == "config":
             monkeypatch.setattr(Run, "write_config", at(1, Run.write_config, False))
         elif moment == "before":

@@ -108,7 +108,8 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         file = chosen[-1].lstrip("+").replace("=", "/") if chosen else inside[1]
         return f"the first line of {file}.yaml must be: # @package _global_"
     if misspelt:
-        near = difflib.get_close_matches(misspelt[1], _known_keys(config_name), n=1)
+        near = difflib.get_close_matches(misspelt[1], _known_keys(config_name))
+        near.sort(key=lambda key: sorted(key) != sorted(misspelt[1]))  # letters swapped come first
         hint = f"; did you mean {near[0]}?" if near else "; --cfg job lists the settings"
         return f"{misspelt[1]} is not a setting{hint}"
     return text

@@ -206,7 +206,9 @@ def look_for_data(
         raise UserError(f"{where} gives a {type(found).__name__}; wanted is a Found")
     if not found.cases and not found.problems:
         raise UserError(f"{where} found no case")
-    if odd := sorted({case.label for case in found.cases} - {*CLASSES, UNKNOWN}):
+    told = {problem.case for problem in found.problems if isinstance(problem, Problem)}
+    labels = {case.label for case in found.cases if case.name not in told}
+    if odd := sorted(labels - {*CLASSES, UNKNOWN}):
         known = ", ".join((*CLASSES, UNKNOWN))
         raise UserError(f"{where}: the label {some(odd)} must be one of {known}")
     cases = list(found.cases)

@@ -1,7 +1,12 @@
 """Scores as people read them: a table in the terminal, and self-contained HTML files."""
 
-from anatosegnet.report.comparison import write_comparison
-from anatosegnet.report.console import print_scores
-from anatosegnet.report.evaluation import write_report
+from anatosegnet.face import face
 
-__all__ = ["print_scores", "write_comparison", "write_report"]
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "comparison": "write_comparison",
+        "console": "print_scores",
+        "evaluation": "write_report",
+    },
+)
