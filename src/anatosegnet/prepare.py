@@ -6,9 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from anatosegnet.cli import verb
+from anatosegnet.config.composition import choices_of
 from anatosegnet.errors import UserError
-
-USAGE = "data=busi, breast_lesions_usg, bus_bra, bus_uclm, or folder with data.root=DIR"
 
 
 @verb("prepare")
@@ -31,7 +30,7 @@ def prepare(config: DictConfig) -> bool:
         UserError: The dataset cannot be had, or something cannot be written.
     """
     if config.get("data") is None:
-        raise UserError(f"say which dataset: {USAGE}")
+        raise UserError(f"say which dataset: data={'|'.join(choices_of('data'))}")
     from anatosegnet.data.build import build_settings, build_source
     from anatosegnet.data.preparation.audit import audit
     from anatosegnet.data.preparation.export import export, require_new_folder
@@ -47,7 +46,7 @@ def prepare(config: DictConfig) -> bool:
         config.data.include_normal = True
         source = build_source(config)
     if source.simulated:
-        raise UserError(f"data={settings.name} has no files to prepare; give {USAGE}")
+        raise UserError(f"data={settings.name} has no files to prepare; give another dataset")
     root = Path(config.data.get("root") or config.paths.data_dir)
     out = Path(config.out or Path(config.paths.data_dir) / "index" / settings.name)
     if not isinstance(config.sheet, int) or config.sheet < 0:

@@ -350,7 +350,7 @@ def test_out_that_cannot_be_written(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "say which dataset: data=busi"),
+        ([], "say which dataset: data=breast_lesions_usg|bus_bra|"),
         (["data=phantom"], "no files to prepare"),
         (["data=folder"], "data.root=FOLDER"),
         (["data=busi", "sheet=many"], "sheet=many"),
