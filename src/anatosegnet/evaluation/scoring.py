@@ -160,7 +160,7 @@ def score_cases(
 
     Raises:
         UserError: There is no case; or lists every case that cannot be read, or whose
-            prediction is not a number.
+            prediction is NaN or infinite.
     """
     if not names:
         raise UserError(f"data {data.name}: there is no case to score")

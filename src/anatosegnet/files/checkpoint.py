@@ -101,7 +101,7 @@ def _require_tensors(checkpoint: Any) -> None:
         _stored(tensor)
     broken = [name for name, tensor in weights.items() if math.isnan(largest(tensor))]
     if broken:
-        raise ValueError(f"weights are not a number: {some(broken)}")
+        raise ValueError(f"weights are NaN: {some(broken)}")
 
 
 def _tensors(node: Any) -> Iterator[Tensor]:
