@@ -200,8 +200,7 @@ class Progress:
         self.done = 0
         self._began = self._shown = time.monotonic()
         self._lines = 0
-        ranks = (os.environ.get(name, "0") for name in ("LOCAL_RANK", "SLURM_PROCID"))
-        self._silent = any(rank != "0" for rank in ranks)
+        self._silent = not is_first_process()
         self._bar = _is_terminal(sys.stderr)
 
     def __enter__(self) -> "Progress":
@@ -255,6 +254,11 @@ class Progress:
 
     def _amount(self, number: int) -> str:
         return f"{number / 1e6:.1f} MB" if self.unit == "bytes" else str(number)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks, of those that train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID"))
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

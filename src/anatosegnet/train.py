@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from anatosegnet.cli import unexpected, verb
 from anatosegnet.config.whereabouts import anchor
+from anatosegnet.console import is_first_process
 from anatosegnet.run import Run
 from anatosegnet.training import tracking
-from anatosegnet.training.command import is_first_process, open_run
+from anatosegnet.training.command import open_run
 
 
 @verb("train", shows_tracebacks=True)  # of a training that had begun

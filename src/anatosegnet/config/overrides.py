@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.types import RunMode
 
 from anatosegnet.errors import UserError
 
@@ -113,6 +114,11 @@ def given() -> list[str]:
     if not HydraConfig.initialized():
         return []
     return [str(override).removeprefix(FORCED) for override in HydraConfig.get().overrides.task]
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of a multirun (-m)."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def is_own_data() -> bool:

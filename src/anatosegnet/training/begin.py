@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import LightningModule
 from omegaconf import DictConfig
 
-from anatosegnet.config.overrides import given
+from anatosegnet.config.overrides import given, in_sweep
 from anatosegnet.config.recorded import written_config
 from anatosegnet.console import say, without_password
 from anatosegnet.data.case import count_labels
@@ -29,7 +29,6 @@ from anatosegnet.data.recorded_split import write_split
 from anatosegnet.data.split import selection
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run, environment
-from anatosegnet.training.command import in_sweep
 from anatosegnet.training.module import network_of
 from anatosegnet.training.origin import Origin
 from anatosegnet.training.repetition import overrides_of

@@ -1,19 +1,15 @@
 """Which run a command means: a new one, one to go on with, or one to repeat."""
 
-import os
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from anatosegnet.config.overrides import (
-    given,
-    given_keys,
-)
+from anatosegnet.config.overrides import given, given_keys, in_sweep
 from anatosegnet.config.recorded import moved, with_strings
+from anatosegnet.console import is_first_process
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.training.repetition import repeated
@@ -84,9 +80,9 @@ def new_run(output: Path) -> Run:
 
 def is_named() -> bool:
     """Whether the user gave the directory of a new run; the jobs of a sweep are numbered in it."""
-    hydra = HydraConfig.get()
-    directories = [o for o in hydra.overrides.hydra if o.lstrip("+").startswith("hydra.run.dir=")]
-    return bool(directories) or hydra.mode == RunMode.MULTIRUN or "run_dir" in given_keys()
+    given_to_hydra = HydraConfig.get().overrides.hydra
+    directories = [o for o in given_to_hydra if o.lstrip("+").startswith("hydra.run.dir=")]
+    return bool(directories) or in_sweep() or "run_dir" in given_keys()
 
 
 def refuse_processes_in_sweep(config: DictConfig) -> None:
@@ -98,13 +94,3 @@ def refuse_processes_in_sweep(config: DictConfig) -> None:
             f"trainer.devices={processes} does not go with -m: its processes would replay the "
             "sweep; start one command per run, or use trainer.devices=1"
         )
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that writes, of those that train together."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("SLURM_PROCID", "0") == "0"
-
-
-def in_sweep() -> bool:
-    """Whether this is a job of a multirun (-m)."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from anatosegnet.config.overrides import in_sweep
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 
@@ -52,7 +52,7 @@ def run_id(directory: Path) -> str:
 
 def sweep_name(config: DictConfig) -> str | None:
     """``ablation/2026-11-25_10-00-00``: the folder of this job's sweep; None: it is in none."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not in_sweep():
         return None
     folder = Path(HydraConfig.get().sweep.dir).resolve()
     runs = Path(config.paths.runs_dir).resolve()

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from anatosegnet.config.overrides import key_of, parse
+from anatosegnet.config.overrides import in_sweep, key_of, parse
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError, reason
 from anatosegnet.tuning.report import report
@@ -39,14 +38,13 @@ def given_overrides() -> list[str]:
     Raises:
         UserError: One is for the study to decide, or this is a sweep.
     """
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
+    if in_sweep():
         raise UserError(
             "tune chooses the settings itself and does not go with -m or sweep=…; for several "
             "workers start the same command again"
         )
     given = []
-    for override in parse(hydra.overrides.task):
+    for override in parse(HydraConfig.get().overrides.task):
         key = key_of(override)
         if key in DECIDED:
             raise UserError(f"{override.input_line} does not go with tune: {DECIDED[key]}")
