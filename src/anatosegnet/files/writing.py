@@ -120,15 +120,43 @@ def hold(descriptor: int, shared: bool = False) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds a file, as far as the system can tell."""
-    with suppress(ImportError), path.open("rb") as file:
-        import fcntl
+    """Whether a process holds a file, to write or to read, as far as the system can tell."""
+    return _can_lock(path, shared=False) is False
 
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return isinstance(error, BlockingIOError)
-    return False
+
+def is_free(lock: Path) -> bool:
+    """Whether a file is locked by no process; one that was killed holds no lock any more.
+
+    A file that is not there is free. False too where locks cannot be looked at.
+    """
+    try:
+        return _can_lock(lock, shared=True) is True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def _can_lock(path: Path, shared: bool) -> bool | None:
+    """Whether a lock of this kind could be had now; None where there is no telling.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without them
+        return None
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def remove_leftovers(folder: Path, deep: bool = False) -> None:
@@ -154,26 +182,6 @@ def is_left_over(path: Path) -> bool:
     if not held.exists():  # it is just being made, or an old one
         return time.time() - path.lstat().st_mtime > 60
     return is_free(held)
-
-
-def is_free(lock: Path) -> bool:
-    """Whether a file is locked by no process; one that was killed holds no lock any more.
-
-    A file that is not there is free. False too where locks cannot be looked at.
-    """
-    try:
-        import fcntl
-
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        return True
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
