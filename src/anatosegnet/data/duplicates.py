@@ -148,6 +148,18 @@ def pixel_digest(image: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
+class ImageDigest(NamedTuple):
+    """What is kept of an image and its mask: their `Digests`, and the image's `thumbnail`."""
+
+    digests: Digests
+    thumbnail: np.ndarray
+
+
+def digest_image(image: np.ndarray, mask: np.ndarray) -> ImageDigest:
+    """The digest of an image (H, W, 3) and its mask (H, W), uint8 at the original size."""
+    return ImageDigest(Digests(pixel_digest(image), pixel_digest(mask)), thumbnail(image))
+
+
 def signature(thumb: np.ndarray) -> np.ndarray:
     """Coarse structure of a thumbnail, (64,) float32 of length 1 (0 for an even image).
 

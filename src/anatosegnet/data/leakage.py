@@ -4,21 +4,17 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
-
-import numpy as np
 
 from anatosegnet.console import progress, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.changes import SEEN, Changes
 from anatosegnet.data.duplicates import (
-    Digests,
+    ImageDigest,
+    digest_image,
     duplicate_groups,
     find_duplicates,
     natural_key,
-    pixel_digest,
     read_pairs,
-    thumbnail,
 )
 from anatosegnet.data.groups import Leakage, leakage, with_groups
 from anatosegnet.data.prepared import FoundData
@@ -26,13 +22,6 @@ from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
-
-
-class ImageDigest(NamedTuple):
-    """What is kept of an image and its mask: their `Digests`, and the image's `thumbnail`."""
-
-    digests: Digests
-    thumbnail: np.ndarray
 
 
 def recorded_split(run: Run, needed: Sequence[str] = ()) -> RecordedSplit:
@@ -153,11 +142,6 @@ def seen_in_training(
         f"NOT A TEST SCORE: {len(seen)} of {len(digests)} images are duplicates of training or "
         f"validation images: {some(names)}{unread}"
     )
-
-
-def digest_image(image: np.ndarray, mask: np.ndarray) -> ImageDigest:
-    """The digest of an image (H, W, 3) and its mask (H, W), uint8 at the original size."""
-    return ImageDigest(Digests(pixel_digest(image), pixel_digest(mask)), thumbnail(image))
 
 
 def digest_images(data: FoundData, names: Iterable[str]) -> dict[str, ImageDigest]:

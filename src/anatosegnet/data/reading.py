@@ -16,7 +16,7 @@ from anatosegnet.data.cache import CaseCache, hash_of, hash_of_code
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.dataset import FreshCases
 from anatosegnet.data.decoding import mask_values, orientation, tiff, whole
-from anatosegnet.data.duplicates import Digests, pixel_digest, thumbnail
+from anatosegnet.data.duplicates import Digests, digest_image, pixel_digest, thumbnail
 from anatosegnet.data.records import (
     CachedCase,
     CacheError,
@@ -153,12 +153,13 @@ class CaseReader:
                 image, mask = self.source.read(case)
             except CaseError as error:
                 return str(error)
+            digest = digest_image(image, mask)
             return CachedCase(
                 case.name,
                 one_channel_if_grey(resize_image(image, self.size)),
                 resize_mask(mask, self.size),
-                thumbnail(image),
-                Digests(pixel_digest(image), pixel_digest(mask)),
+                digest.thumbnail,
+                digest.digests,
                 round(float(mask.mean()), 6),
             )
 

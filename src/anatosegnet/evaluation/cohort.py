@@ -12,11 +12,9 @@ from anatosegnet.config.recorded import MARK
 from anatosegnet.config.whereabouts import at_home
 from anatosegnet.data.build import build_found_data
 from anatosegnet.data.changes import Changes, find_changes, require_accepted
-from anatosegnet.data.duplicates import Digests
+from anatosegnet.data.duplicates import Digests, ImageDigest, digest_image
 from anatosegnet.data.leakage import (
-    ImageDigest,
     about_split,
-    digest_image,
     digest_images,
     leaked,
     recorded_groups,
