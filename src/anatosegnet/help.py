@@ -4,11 +4,11 @@ Nothing is listed here: verbs are the files that say so in their first line, gro
 configs, and what a group or a setting is stands behind it in the YAML of the verb.
 """
 
-import ast
 import re
 import shutil
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -16,20 +16,21 @@ from omegaconf import DictConfig
 
 from anatosegnet.config.composition import config_directory, yaml_of
 
-USAGE = re.compile(r"``python -m anatosegnet\.(\w+) ?([^`]*)``: (.+)")
+USAGE = re.compile(r'"""``python -m anatosegnet\.(\w+) ?([^`]*)``: (.+)\.(?:"""|$)')
 GROUP = re.compile(r"^ *- ([\w/]+): [^#\n]*# *(.+)$", re.MULTILINE)
 INDENT = " " * 17
 SETTING = re.compile(r"^\w+:.*$", re.MULTILINE)
 
 
+@cache
 def verbs() -> dict[str, tuple[str, str]]:
     """What each verb is given, and what it does, from the first lines of the files."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        lines = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()
-        usage = USAGE.match(lines[0]) if lines else None
+        with path.open(encoding="utf-8") as file:
+            usage = USAGE.match(file.readline())
         if usage:
-            found[usage[1]] = usage[2], usage[3].removesuffix(".")
+            found[usage[1]] = usage[2], usage[3]
     return found
 
 
@@ -89,11 +90,11 @@ def groups_of(verb: str, chosen: Mapping[str, str | None]) -> dict[str, tuple[st
         about |= {f"{name}/{group}": text for group, text in inner.items()}
     used = {*chosen, *(name for place in lineage(verb) for name in choices_in(place))}
     hydra = GlobalHydra.instance().hydra
+    assert hydra is not None  # it asks for the help
     found = {}
-    for name in sorted(hydra.list_all_config_groups()) if hydra else ():
+    for name in sorted(hydra.list_all_config_groups()):
         own = not (config_directory() / name).is_dir()
         if (own or name in used) and not f"{name}/".startswith("hydra/"):
-            assert hydra is not None
             options = sorted(hydra.config_loader.get_group_options(name))
             found[name] = about.get(name, ""), [o for o in options if not o.startswith("_")]
     return found
