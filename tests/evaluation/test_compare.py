@@ -12,6 +12,7 @@ from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
 from anatosegnet.evaluation.compare import compare
+from anatosegnet.files.rows import write_frame
 from anatosegnet.run import Run, write_json
 from tests.running import compose
 
@@ -37,7 +38,7 @@ def write_run(directory: Path, *overrides: str, names: list[str] = NAMES, **abou
     )  # fmt: skip
     folder = directory / "evaluation" / "busi"
     folder.mkdir(parents=True)
-    tables.write_scores(folder / "scores.csv", frame)
+    write_frame(folder / "scores.csv", frame)
     conditions = {"data": "busi", "split": "test part", "selection": "best", "aggregation": "a"}
     digest = sha256(folder / "scores.csv")
     write_json(folder / "summary.json", {"conditions": conditions, "scores_sha256": digest})
@@ -139,7 +140,7 @@ def test_same_cases_at_other_sizes_are_refused(tmp_path: Path, written: dict) ->
     write_run(tmp_path / "a")
     path = write_run(tmp_path / "b", "model.attention.bias=none") / "evaluation" / "busi"
     frame = tables.read_scores(path / "scores.csv").assign(lesion_area=7)
-    tables.write_scores(path / "scores.csv", frame)
+    write_frame(path / "scores.csv", frame)
     write_json(path / "summary.json", {"scores_sha256": sha256(path / "scores.csv")})
     with pytest.raises(UserError, match="different sizes or by different masks"):
         run_compare(f"runs={tmp_path}")

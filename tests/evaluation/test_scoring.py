@@ -16,6 +16,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
 from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_case, score_cases
+from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.scores import SCORES
 
 CONDITIONS = {"data": "test", "split": "none", "selection": "none", "aggregation": "per image"}
@@ -281,7 +282,7 @@ def test_extremes() -> None:
 def test_scores_survive_the_file(tmp_path: Path) -> None:
     """Breaks if names that look like numbers, or unknown values, change on the way."""
     frame = rows(2, id=["001", "1e5"], device=["NA", ""], pixel_size_mm=[0.07, None])
-    tables.write_scores(tmp_path / "scores.csv", frame)
+    write_frame(tmp_path / "scores.csv", frame)
     read = tables.read_scores(tmp_path / "scores.csv")
     assert read["id"].tolist() == ["001", "1e5"]
     assert read["device"].tolist() == ["NA", ""]

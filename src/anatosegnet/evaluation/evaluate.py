@@ -135,7 +135,7 @@ def write_evaluation(
     }
     if scoring.own:  # so that reading them needs no code of theirs
         summary["own_scores"] = {name: score.about for name, score in scoring.own.items()}
-    tables.write_scores(directory / "scores.csv", frame)
+    write_frame(directory / "scores.csv", frame)
     write_frame(directory / "tables.csv", strata)
     values = dict(zip(frame["id"], frame[MAIN], strict=True))
     write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], values)

@@ -20,9 +20,8 @@ from anatosegnet.metrics.overlap import lesion_probability
 from anatosegnet.network import require_logits, trained_network
 from anatosegnet.run import Run
 
-NO_NUMBER = (
-    "the network's output is NaN or infinite: its training diverged, or its precision is too low"
-)
+WHY_NO_NUMBER = "its training diverged, or its precision is too low"
+NO_NUMBER = f"the network's output is NaN or infinite: {WHY_NO_NUMBER}"
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 

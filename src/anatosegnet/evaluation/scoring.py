@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from anatosegnet.console import Progress, plain, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.errors import UserError, reason
-from anatosegnet.evaluation.inference import mask_at, probability_at
+from anatosegnet.evaluation.inference import WHY_NO_NUMBER, mask_at, probability_at
 from anatosegnet.metrics.calibration import reliability
 from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tolerances
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
@@ -70,6 +71,11 @@ class Scoring:
         own = {score.name: score for score in map(own_score, config.own_scores or ())}
         return cls(config.at, bool(config.surface), **tolerances, own=own)
 
+    @cached_property
+    def scores(self) -> list[Score]:
+        """Those of this package, in order of the columns."""
+        return with_tolerances(self.tolerances, self.tolerances_mm)
+
     def row(self, image: Segmentation) -> dict[str, float | None]:
         """The scores of an image by name, in order of the columns.
 
@@ -79,7 +85,7 @@ class Scoring:
         there = {"boundary": self.surface, "mm": image.pixel_size_mm is not None}
         row = {
             score.name: score.function(image)
-            for score in with_tolerances(self.tolerances, self.tolerances_mm)
+            for score in self.scores
             if score.function is not None and all(there[need] for need in score.needs)
         }
         return row | {name: value_of(score, image) for name, score in self.own.items()}
@@ -194,8 +200,7 @@ def score_cases(
     if without_number:
         raise UserError(
             f"the network's output is NaN or infinite on {len(without_number)} of {len(names)} "
-            f"cases: {some(sorted(without_number))}; its training diverged, or its precision is "
-            "too low"
+            f"cases: {some(sorted(without_number))}; {WHY_NO_NUMBER}"
         )
     return results
 

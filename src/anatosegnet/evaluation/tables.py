@@ -10,7 +10,6 @@ from pandas import DataFrame, Series
 
 from anatosegnet.console import between, rounded, say_conditions, say_table
 from anatosegnet.errors import UserError
-from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.overlap import BENCHMARK_BATCH, pooled_scores
 from anatosegnet.metrics.scores import (
     MAIN,
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 
 LEAKED = "leaked"  # a near-duplicate, or another image of the patient, is in training
 SIZES = ("small", "medium", "large")
-
-
-def write_scores(path: Path, frame: DataFrame) -> None:
-    """Write ``scores.csv``: a row per image, floats to six digits, empty where unknown."""
-    write_frame(path, frame)
 
 
 def read_scores(path: Path) -> DataFrame:

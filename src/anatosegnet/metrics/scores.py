@@ -75,6 +75,11 @@ class Segmentation:
         return np.array([[self.hits, self.predicted_area - self.hits, self.area - self.hits]])
 
     @cached_property
+    def overlaps(self) -> dict[str, float]:
+        """The `overlap_scores` of the image, by name."""
+        return {name: float(values[0]) for name, values in overlap_scores(self.counts).items()}
+
+    @cached_property
     def lesions(self) -> Detection:
         """Lesions found, missed and made up."""
         return detect(self.prediction, self.truth)
@@ -132,7 +137,7 @@ NO_SCORES: Mapping[str, Score] = {}
 
 def overlap(name: str) -> Callable[[Segmentation], float]:
     """One of `overlap_scores`."""
-    return lambda image: float(overlap_scores(image.counts)[name][0])
+    return lambda image: image.overlaps[name]
 
 
 def in_mm(function: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Segmentation], float]:
