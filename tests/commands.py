@@ -4,11 +4,13 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
@@ -117,7 +119,18 @@ def _run(
         os._exit(code)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A forked process has none of its parent's threads and would wait for them for ever."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path, one_thread: None) -> Shell:
     """A folder in which commands are run."""
     return Shell(tmp_path)

@@ -4,10 +4,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import pytest
 import torch
 
@@ -20,20 +19,9 @@ from anatosegnet.data import changes, leakage  # noqa: F401  # isort: skip
 from anatosegnet.report import curves  # noqa: F401  # isort: skip
 from anatosegnet.training import build, interruptions, resume, transfer  # noqa: F401  # isort: skip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 RUN = (*QUICK, *PHANTOMS, "augmentation=none", "scheduler=constant", "optimizer.lr=1e-3")
 OLD_CONFIG = Path(__file__).parents[1] / "golden" / "config_absolute.yaml"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A forked process has none of its parent's threads and would wait for them for ever."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    yield
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
 
 
 @pytest.fixture(scope="module")

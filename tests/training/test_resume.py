@@ -14,11 +14,10 @@ import sys
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -37,7 +36,7 @@ from anatosegnet.training.build import build_module
 from anatosegnet.training.checkpoints import usable_checkpoint
 from tests.running import compose_tiny, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 EPOCHS = 4  # of compose_tiny
 
 
@@ -79,17 +78,6 @@ class Child:
     def wait(self) -> int:
         """Its exit status; minus the signal that killed it."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A forked process has none of its parent's threads and would wait for them for ever."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    yield
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
 
 
 @pytest.fixture(scope="module")
