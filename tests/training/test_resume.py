@@ -140,7 +140,10 @@ def test_killed_at_random_moments(whole: tuple[Run, float], tmp_path: Path) -> N
         child = Child(lambda run=run: train(compose_tiny(run.directory), run), folder / "log")
         time.sleep(seconds * draw.uniform(0.05, 0.95))
         child.kill()
-        assert child.wait() in (-signal.SIGKILL, 0)
+        status = child.wait()
+        assert status in (-signal.SIGKILL, 0)
+        if status == 0:  # too late: the machine was busier when the time was taken
+            seconds /= 2
         states.add((run.exists, run.last_path.is_file(), run.previous_path.is_file()))
         go_on(run, folder)
         assert_same_end(run, uninterrupted)
