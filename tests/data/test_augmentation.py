@@ -1,6 +1,8 @@
 """A user's own augmentation is tried before anything is written."""
 
 import warnings
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import albumentations as A
@@ -8,17 +10,20 @@ import numpy as np
 import pytest
 from albumentations.pytorch import ToTensorV2
 
+from anatosegnet.config.objects import instantiate
 from anatosegnet.data.augmentation import check_augmentation
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.data.datasets.folder import FolderSource
 from anatosegnet.data.datasets.phantom import PhantomSource
+from anatosegnet.data.transforms import seed_augmentation
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from tests.conftest import grey_image, write_png
 from tests.preparing import prepared
-from tests.running import compose_tiny
+from tests.running import compose, compose_tiny
 
+DRAWS = 4000
 GREY = np.full((32, 48, 1), 90, np.uint8)
 COLOUR = np.dstack([np.full((32, 48), value, np.uint8) for value in (90, 120, 30)])
 MASK = np.pad(np.ones((8, 8), np.uint8), ((4, 20), (9, 31)))
@@ -121,3 +126,28 @@ def test_the_transform_at_fault_is_named(transform: A.BasicTransform, message: s
     pipeline = A.Compose([A.HorizontalFlip(), transform])
     with pytest.raises(UserError, match=message):
         check_augmentation(pipeline, [(COLOUR, MASK)], draws=30)
+
+
+def test_the_benchmark_turns_and_flips_as_its_code_does() -> None:
+    """Breaks if a turn or a flip is more or less often drawn than there, or mask and image part.
+
+    A turn by 0, 90, 180 or 270° half of the time, then a flip of three kinds half of the time.
+    """
+    config = compose("augmentation=benchmark")
+    augmentation = instantiate(config, "augmentation")
+    image = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    counts: Counter[bytes] = Counter()
+    for draw in range(DRAWS):
+        seed_augmentation(augmentation, (draw,))
+        result = augmentation(image=image[..., None], mask=image % 2)
+        assert (result["mask"] == result["image"][..., 0] % 2).all()
+        counts[result["image"].tobytes()] += 1
+    turns = {k: 0.125 + 0.5 * (k == 0) for k in range(4)}
+    flips = {(): 1 / 2, (0,): 1 / 6, (1,): 1 / 6, (0, 1): 1 / 6}
+    expected: Counter[bytes] = Counter()
+    for (k, turn), (axes, flip) in product(turns.items(), flips.items()):
+        expected[np.flip(np.rot90(image, k), axes).tobytes()] += turn * flip
+    assert len(expected) == 8
+    for outcome, share in expected.items():
+        spread = (share * (1 - share) / DRAWS) ** 0.5
+        assert abs(counts[outcome] / DRAWS - share) < 4 * spread

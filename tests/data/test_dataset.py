@@ -74,7 +74,7 @@ def test_grey_images_are_one_channel_and_colour_stays() -> None:
     assert make_dataset(augmentation=None, in_channels=1)[COLOURED]["image"].shape[0] == 1
 
 
-@pytest.mark.parametrize("normalization", ["imagenet", "symmetric"])
+@pytest.mark.parametrize("normalization", ["imagenet", "symmetric", "benchmark"])
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_batches_are_normalised_as_single_images_are(in_channels: int, normalization: Any) -> None:
     """Breaks if a batch's numbers part by one bit from those of inference, or mix cases."""

@@ -19,6 +19,7 @@ from anatosegnet.data.split import (
     ReleasedSplit,
     Split,
     Splitter,
+    benchmark_split,
 )
 from anatosegnet.data.stratify import grouped_parts
 from anatosegnet.errors import UserError
@@ -200,6 +201,33 @@ def test_unreadable_lists(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", other):
         with pytest.raises(UserError, match=r"the list .*\.txt cannot be read"):
             FilesSplit(str(path), str(path))(TEN)
+
+
+def test_the_benchmark_validates_in_the_order_of_its_list(tmp_path: Path) -> None:
+    """Breaks if the validation cases are sorted: scores pooled in batches of 8 would be others."""
+    order = ["malignant (2)", "benign (10)", "malignant (1)", "benign (9)"]
+    write_list(tmp_path / "busi_train2.txt", [f"benign ({number})" for number in range(1, 9)])
+    write_list(tmp_path / "busi_val2.txt", order)
+    cases = make_cases(benign=10, malignant=2)
+    split = benchmark_split(str(tmp_path), fold=2)(cases)
+    assert list(split.val) == list(split.test) == order
+    write_split(tmp_path / "split.csv", split, cases)
+    assert RecordedSplit(tmp_path / "split.csv")(cases).test == split.test
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_the_order_of_the_public_lists(fold: int, real_data: Path) -> None:
+    """Breaks if the published order of a validation list is lost; its first and last are pinned."""
+    ends = {
+        1: ("benign (301)", "malignant (191)"),
+        2: ("benign (40)", "malignant (21)"),
+        3: ("benign (128)", "malignant (148)"),
+    }
+    split = benchmark_split(str(real_data / "splits"), fold)(BUSI)
+    lines = (real_data / "splits" / f"busi_val{fold}.txt").read_text().split("\n")
+    assert list(split.val) == list(split.test) == [line for line in lines if line]
+    assert (split.val[0], split.val[-1]) == ends[fold]
+    assert [len(split.train), len(split.val)] == [452, 195]
 
 
 def test_public_lists(real_data: Path) -> None:

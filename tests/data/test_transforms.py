@@ -66,7 +66,7 @@ def test_resized_masks_keep_area_values_and_place(size: tuple[int, int]) -> None
     assert np.abs(before - after).max() < 0.003
 
 
-@pytest.mark.parametrize("normalization", ["imagenet", "symmetric"])
+@pytest.mark.parametrize("normalization", ["imagenet", "symmetric", "benchmark"])
 @pytest.mark.parametrize(("given", "wanted"), [(3, 3), (1, 3), (1, 1)])
 def test_the_table_is_the_formula(given: int, wanted: int, normalization: Any) -> None:
     """Breaks if the CPU's table and the GPU's arithmetic differ by one bit, or channels move."""
@@ -77,6 +77,8 @@ def test_the_table_is_the_formula(given: int, wanted: int, normalization: Any) -
         mean, deviation = mean.mean()[None], deviation.mean()[None]
     if normalization == "symmetric":
         mean = deviation = torch.full((wanted,), 0.5)
+    if normalization == "benchmark":
+        deviation = deviation * 255
     expected = (pixels.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
     assert torch.equal(normalize(pixels, wanted, normalization), expected)
 
@@ -88,6 +90,14 @@ def test_image_size_is_an_edge_or_two() -> None:
     for wrong in ([64], [64, 64, 3], "64", None, [16, 64], 31):
         with pytest.raises(UserError, match="image_size"):
             two_sizes(wrong)
+
+
+def test_the_benchmark_divides_twice() -> None:
+    """Breaks if its images are not ImageNet's normalised ones divided by 255 again: ±0.01."""
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    twice = image_to_tensor(image, normalization="benchmark")
+    assert torch.allclose(twice, image_to_tensor(image) / 255, rtol=1e-6)
+    assert twice.abs().max() < 0.011
 
 
 def test_symmetric_normalisation() -> None:

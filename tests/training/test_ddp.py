@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = (
     "data.count=40", "data.image_size=32", "data.num_workers=0", "optimizer.lr=1e-2",
     "trainer.max_epochs=3", "trainer.precision=32-true", "split.fractions=[0.6,0.175,0.225]",
+    "scheduler=poly_step",
 )  # fmt: skip
 
 
@@ -58,7 +59,14 @@ def test_two_processes_have_the_loss_curve_of_one(pair: tuple[Run, Run]) -> None
     one, two = map(rows, pair)
     assert len(one) == len(two) == 3
     for ours, theirs in zip(two, one, strict=True):
-        for name in ("train/loss", "val/loss", "val/iou", "val/dice", "val/iou_batch_pooled"):
+        for name in (
+            "train/loss",
+            "train/lr",
+            "val/loss",
+            "val/iou",
+            "val/dice",
+            "val/iou_batch_pooled",
+        ):
             assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
 
 

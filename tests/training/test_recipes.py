@@ -116,13 +116,16 @@ def test_benchmark_protocol() -> None:
     """Breaks if the benchmark's recipe drifts from what is published of it."""
     config = compose("experiment=benchmark_busi", "split.fold=3", "paths.data_dir=/data")
     assert (config.data.name, config.data.image_size, config.data.batch_size) == ("busi", 256, 8)
-    assert config.data.normalization == "imagenet"
+    assert config.data.normalization == "benchmark"
+    assert (config.seed, config.data.seed, config.model.pretrained) == (41, 41, False)
+    assert compose("model=unet").model.pretrained is True
     assert (config.split.directory, config.split.fold) == ("/data/splits", 3)
     assert config.optimizer == {
         "_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.01, "momentum": 0.9,
         "weight_decay": 1e-4, "nesterov": False, "fused": True,
     }  # fmt: skip
-    assert (config.scheduler.power, config.scheduler.total_iters) == (0.9, 300)
+    assert config.scheduler._target_ == "anatosegnet.training.PolyStepLR"
+    assert (config.scheduler.power, config.scheduler.epochs) == (0.9, 300)
     assert (config.loss.dice_weight, config.loss.ce_weight) == (1.0, 0.5)
     assert config.trainer.max_epochs == 300
     assert config.callbacks.best.monitor == "val/iou_batch_pooled"

@@ -59,7 +59,7 @@ ADMITTED: dict[str, tuple[str, ...]] = {
     "monai.losses": (MODULE,),
     "anatosegnet": (
         MODULE, CALLBACK, TRANSFORM, "anatosegnet.data.Source",
-        "anatosegnet.data.split.Splitter",
+        "anatosegnet.data.split.Splitter", "torch.optim.lr_scheduler.LRScheduler",
     ),
 }  # fmt: skip
 # modules whose classes are of these kinds, but fetch and run code, serve, write what they are given

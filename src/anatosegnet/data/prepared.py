@@ -49,7 +49,7 @@ class DataSettings:
         name: Name of the dataset, as in ``evaluation/<name>``.
         image_size: Edge, or (height, width), of what the network sees, in pixels.
         in_channels: 3 (RGB) or 1 (grey).
-        normalization: ``imagenet`` or ``symmetric``; see `image_to_tensor`.
+        normalization: ``imagenet``, ``symmetric`` or ``benchmark``; see `normalize`.
         batch_size: Images per step and process.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         cache: ``disk`` keeps the resized cases in files that all runs share; ``memory`` in this

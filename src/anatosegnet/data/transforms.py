@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anatosegnet.errors import UserError
 
-Normalization = Literal["imagenet", "symmetric"]
+Normalization = Literal["imagenet", "symmetric", "benchmark"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -82,7 +82,9 @@ def normalize(pixels: Tensor, in_channels: int, normalization: Normalization) ->
     Args:
         pixels: (..., C, H, W) uint8; C is in_channels, or 1 (three equal channels).
         in_channels: 3 or 1.
-        normalization: ``imagenet`` = ImageNet's mean and deviation; ``symmetric`` = x/127.5 - 1.
+        normalization: ``imagenet`` = ImageNet's mean and deviation; ``symmetric`` = x/127.5 - 1;
+            ``benchmark`` = ``imagenet`` divided by 255 once more, about ±0.01, as the code of the
+            public 2-D segmentation benchmark does.
 
     Returns:
         (..., in_channels, H, W) float32.
@@ -93,6 +95,8 @@ def normalize(pixels: Tensor, in_channels: int, normalization: Normalization) ->
         mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         if in_channels == 1:
             mean, deviation = mean.mean()[None], deviation.mean()[None]
+        if normalization == "benchmark":
+            deviation = deviation * 255
     if pixels.device.type == "cpu":  # the same arithmetic, once for each of 256 grey levels
         table = (torch.arange(256).float()[:, None] / 255 - mean) / deviation
         return _look_up(pixels, table)

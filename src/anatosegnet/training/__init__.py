@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = face(
         "ema": "EMA",
         "module": "SegmentationModule",
         "panels": "ValidationPanels",
-        "schedules": "cosine_warmup",
+        "schedules": "PolyStepLR cosine_warmup",
     },
 )

@@ -21,6 +21,7 @@ from anatosegnet.metrics.overlap import (
     pooled_scores,
     two_logits,
 )
+from anatosegnet.training.schedules import PolyStepLR
 
 Batch = dict[str, Any]
 
@@ -39,7 +40,7 @@ class SegmentationModule(lightning.LightningModule):
             lesion alone, see `two_logits`.
         loss: (logits, mask (B, H, W) int64) -> scalar.
         optimizer: Takes the parameters.
-        scheduler: Takes the optimizer; stepped every epoch.
+        scheduler: Takes the optimizer; stepped every epoch, a `PolyStepLR` after every step.
         seed: Of what the network draws, such as dropout.
         channels_last: Memory format of network and images.
     """
@@ -71,7 +72,7 @@ class SegmentationModule(lightning.LightningModule):
         return two_logits(self.model(image.contiguous(memory_format=self.memory_format)).float())
 
     def on_train_epoch_start(self) -> None:
-        """Log the epoch's learning rate and seed the epoch.
+        """Log the rate of the epoch's first step and seed the epoch.
 
         What is drawn in an epoch depends on the seed, the epoch and the process alone, so an
         epoch that is replayed after a crash is the same again.
@@ -137,11 +138,24 @@ class SegmentationModule(lightning.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over all parameters, and the scheduler stepped every epoch."""
+        """The optimizer over all parameters, and the scheduler with when it is stepped."""
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+        scheduler = self.scheduler(optimizer)
+        interval = getattr(scheduler, "interval", "epoch")
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval},
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the scheduler, told how far training is where it asks for that."""
+        if isinstance(scheduler, PolyStepLR):
+            batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            done = batches / self.trainer.num_training_batches
+            scheduler.epochs_done = self.current_epoch + done
+        super().lr_scheduler_step(scheduler, metric)
 
 
 def network_of(module: lightning.LightningModule) -> nn.Module:
