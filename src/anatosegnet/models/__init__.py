@@ -7,6 +7,8 @@ from anatosegnet.models.cmunet import CMUNet
 from anatosegnet.models.cmunext import CMUNeXt
 from anatosegnet.models.medt import MedT
 from anatosegnet.models.mobile_uvit import MobileUViT
+from anatosegnet.models.monai_networks import DynUNet, MONAIAttentionUNet, SegResNet, SwinUNETR
+from anatosegnet.models.nnunet import NNUNet
 from anatosegnet.models.swin_unet import SwinUnet
 from anatosegnet.models.transunet import TransUNet
 from anatosegnet.models.ukan import UKAN
@@ -23,8 +25,13 @@ __all__ = [
     "AttentionUNet",
     "CMUNeXt",
     "CMUNet",
+    "DynUNet",
+    "MONAIAttentionUNet",
     "MedT",
     "MobileUViT",
+    "NNUNet",
+    "SegResNet",
+    "SwinUNETR",
     "SwinUnet",
     "TransUNet",
     "UNeXt",

@@ -15,7 +15,10 @@ class PaddedNetwork(nn.Module):
     Images are padded with zeros at the right and bottom edge, and the logits cut back.
     """
 
-    stride = 16
+    stride: int | tuple[int, int] = 16
+    """Or one each for rows and columns."""
+    least = 1
+    """Images are at least so many strides high and wide; InstanceNorm needs more than one value."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment a batch of images.
@@ -27,8 +30,12 @@ class PaddedNetwork(nn.Module):
             (B, num_classes, H, W) logits.
         """
         height, width = image.shape[-2:]
-        padded = crop_or_pad(image, height + -height % self.stride, width + -width % self.stride)
-        return crop_or_pad(self.segment(padded), height, width)
+        strides = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
+        fitting = [
+            max(side + -side % stride, self.least * stride)
+            for side, stride in zip((height, width), strides, strict=True)
+        ]
+        return crop_or_pad(self.segment(crop_or_pad(image, *fitting)), height, width)
 
     def segment(self, image: Tensor) -> Tensor:
         """The logits of images whose sides are multiples of `stride`."""

@@ -1,0 +1,133 @@
+"""Networks of MONAI (Apache-2.0) in 2-D, as it computes them."""
+
+from collections.abc import Sequence
+
+from anatosegnet.models.libraries import LibraryNetwork, library
+from anatosegnet.models.nnunet import planned_strides, total_stride
+
+NETS = "monai.networks.nets"
+
+
+class MONAIAttentionUNet(LibraryNetwork):
+    """MONAI's ``AttentionUnet``: convolutions of stride 2, transposed ones, gated skips.
+
+    Args:
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
+        in_channels: Channels of the image.
+        channels: Of the levels, from the image's size down.
+
+    Shape:
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        in_channels: int = 3,
+        channels: Sequence[int] = (64, 128, 256, 512, 1024),
+    ) -> None:
+        super().__init__()
+        strides = [2] * (len(channels) - 1)
+        self.stride = 2 ** len(strides)
+        self.network = library(NETS).AttentionUnet(
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            channels=channels,
+            strides=strides,
+        )
+
+
+class SegResNet(LibraryNetwork):
+    """MONAI's ``SegResNet``: residual blocks with GroupNorm, bilinear upsampling, added skips.
+
+    Args:
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
+        in_channels: Channels of the image.
+        init_filters: Channels at the image's size; twice as many each level down.
+        dropout: Probability that a value of the first map is zeroed in training.
+
+    Shape:
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+    """
+
+    stride = 8
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        in_channels: int = 3,
+        init_filters: int = 32,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.network = library(NETS).SegResNet(
+            spatial_dims=2,
+            init_filters=init_filters,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            dropout_prob=dropout,
+        )
+
+
+class DynUNet(LibraryNetwork):
+    """MONAI's ``DynUNet``: the plain U-Net of nnU-Net, planned as `NNUNet` is.
+
+    Args:
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
+        in_channels: Channels of the image.
+        image_size: Edge, or height and width, of the images to plan for, in pixels.
+
+    Shape:
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+
+    Raises:
+        ValueError: ``image_size`` is less than 16.
+    """
+
+    least = 2
+
+    def __init__(
+        self, num_classes: int = 2, in_channels: int = 3, image_size: int | Sequence[int] = 256
+    ) -> None:
+        super().__init__()
+        strides = planned_strides(image_size)
+        self.stride = total_stride(strides)
+        self.network = library(NETS).DynUNet(
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            kernel_size=[3] * len(strides),
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+        )
+
+
+class SwinUNETR(LibraryNetwork):
+    """MONAI's ``SwinUNETR``: a Swin transformer whose features a convolutional decoder joins.
+
+    Args:
+        num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
+        in_channels: Channels of the image.
+        feature_size: Channels at the image's size, a multiple of 12.
+
+    Shape:
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+
+    Raises:
+        ValueError: ``feature_size`` is no multiple of 12.
+        UserError: The package einops, which it needs, is missing.
+    """
+
+    stride = 32
+    least = 2
+
+    def __init__(self, num_classes: int = 2, in_channels: int = 3, feature_size: int = 48) -> None:
+        super().__init__()
+        library("einops")  # MONAI would fail in the middle of an image
+        self.network = library(NETS).SwinUNETR(
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            feature_size=feature_size,
+        )
