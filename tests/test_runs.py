@@ -53,14 +53,19 @@ def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     here = socket.gethostname()
     live = write_run(tmp_path / "a/live", state="running", began=now - 120, host=here)
     write_run(tmp_path / "b/dead", state="running", host=here)
-    (tmp_path / "b/dead/.lock").touch()
+    (tmp_path / "b/dead/.lock").write_text("")
+    os.utime(tmp_path / "b/dead/.lock", (0, 0))
     write_run(tmp_path / "b/away", state="running", began=now - 50, host="elsewhere")
+    (tmp_path / "b/away/.lock").write_text("machine 12 elsewhere\n")
+    write_run(tmp_path / "b/gone", state="running", began=now - 40, host="elsewhere")
+    (tmp_path / "b/gone/.lock").write_text("machine 12 elsewhere\n")
+    os.utime(tmp_path / "b/gone/.lock", (0, 0))
     new = write_run(tmp_path / "b/new", 0, state="running", began=now, host=here)
     with Run(live).locked(), Run(new).locked():
         lines = {line.name: line for line in list_runs(tmp_path)}
-    assert list(lines) == ["a/done", "a/live", "b/dead", "b/away", "b/new"]  # newest last
+    assert list(lines) == ["a/done", "a/live", "b/dead", "b/away", "b/gone", "b/new"]  # newest last
     assert [line.state for line in lines.values()] == [
-        "finished", "running", "stopped", "running", "running",
+        "finished", "running", "stopped", "running", "stopped", "running",
     ]  # fmt: skip
     done, live, new = lines["a/done"], lines["a/live"], lines["b/new"]
     assert (done.done, done.planned, done.val_iou, done.test_iou) == (4, 10, 0.6, 0.55)
@@ -69,7 +74,7 @@ def test_states_epochs_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert live.minutes == pytest.approx(2, abs=0.5)
     assert (new.done, new.val_iou) == (0, None)
     output = capsys.readouterr().out.splitlines()
-    assert len(output) == 6  # in a pipe: a head, and one line a run
+    assert len(output) == 7  # in a pipe: a head, and one line a run
     assert output[1].split() == ["a/done", "finished", "4/10", "0.6000", "2", "0.5500", "12.5"]
 
 

@@ -7,7 +7,6 @@
 
 import os
 import platform
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,14 +14,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig
 
 from anatosegnet.config.places import user_path
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files.locks import Claim, Holder, holder
 from anatosegnet.files.opening import read_json
-from anatosegnet.files.writing import is_free, remove_leftovers, replacing, write_json
+from anatosegnet.files.writing import remove_leftovers, replacing, write_json
 
 CHANGED_DATA = "changed data"  # among the conditions of a score
 PACKAGES = (
@@ -51,8 +50,7 @@ class Run:
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
-        self.lock_path = self.directory / ".lock"
-        self._lock: BaseFileLock | None = None  # of a directory that was claimed
+        self.claim = Claim(self.directory / ".lock")
 
     @classmethod
     def open(
@@ -75,9 +73,9 @@ class Run:
             )
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether nobody trains here; what another machine does cannot be known."""
-        return self.summary.get("host") in (None, socket.gethostname()) and is_free(self.lock_path)
+    def holder(self) -> Holder | None:
+        """The process that trains here."""
+        return holder(self.claim.path)
 
     @property
     def exists(self) -> bool:
@@ -99,25 +97,20 @@ class Run:
                         f"{path} is a link out of the run, so that something would be written "
                         "elsewhere; remove it, or link the whole run instead"
                     )
-        if self.lock_path.exists() and not self.lock_path.is_file():
-            raise UserError(f"{self.lock_path} is not a file; remove it")
+        if self.claim.path.exists() and not self.claim.path.is_file():
+            raise UserError(f"{self.claim.path} is not a file; remove it")
 
-    def claim(self) -> bool:
+    def take_new(self) -> bool:
         """Take a new directory for this process, until the end of `locked`.
 
         Returns:
             Whether it is ours now: it held no run and is taken by no other process.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        if not self.claim.take():
             return False
         if self.exists or self.best_path.parent.exists():
-            lock.release()
+            self.claim.release()
             return False
-        self._lock = lock
         return True
 
     @contextmanager
@@ -128,20 +121,14 @@ class Run:
             UserError: Another process trains here, or a link leads out of the run.
         """
         self.require_no_way_out()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        lock = self._lock or FileLock(self.lock_path)
-        try:
-            lock.acquire(timeout=0.2)  # another process may just look whether it is held
-        except Timeout as error:
-            raise UserError(f"{self.directory} is being trained by another process") from error
+        if not (self.claim.is_taken or self.claim.take()):
+            raise UserError(f"{self.directory} is being trained by {self.holder}")
         remove_leftovers(self.directory, deep=True)
         try:
             yield
         finally:
-            lock.release(force=True)
-            self._lock = None
+            self.claim.release()
             with suppress(OSError):
-                self.lock_path.unlink()
                 self.directory.rmdir()  # where nothing came of it, it is empty
 
     @property

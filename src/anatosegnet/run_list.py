@@ -98,7 +98,7 @@ def read_line(run: Run, name: str) -> Line:
     if number(summary.get("val/iou")) is not None:
         val_iou, best_epoch = number(summary["val/iou"]), whole(summary.get("best_epoch"))
     state = str(summary["state"])
-    if state == "running" and run.is_abandoned:
+    if state == "running" and run.holder is None:
         state = "stopped"
     began = number(summary.get("began")) or run.config_path.stat().st_mtime
     minutes = number(summary.get("minutes"))

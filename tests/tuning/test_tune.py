@@ -16,7 +16,6 @@ from typing import Any
 import hydra
 import optuna
 import pytest
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
@@ -27,6 +26,7 @@ from anatosegnet.data.duplicates import Pair, write_pairs
 from anatosegnet.data.recorded_split import write_split
 from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
+from anatosegnet.files.locks import Claim
 from anatosegnet.run import Run
 from anatosegnet.tuning import search as search_module
 from anatosegnet.tuning import trial as trial_module
@@ -331,20 +331,25 @@ def test_a_trial_is_lost_when_its_worker_is(tmp_path: Path) -> None:
     """Breaks if a live worker's or another machine's trial is taken away, or a dead one's kept."""
     storage = open_storage("sqlite", tmp_path)
     study = optuna.create_study(storage=storage)
-    here, lock = socket.gethostname(), FileLock(tmp_path / "alive.lock")
+    here, alive = socket.gethostname(), Claim(tmp_path / "alive.lock")
+    silent = tmp_path / "silent.lock"
+    silent.write_text("machine 1 elsewhere\n")
     for attributes in (
-        {"host": here, "lock": lock.lock_file},
+        {"host": here, "lock": str(alive.path)},
         {"host": "elsewhere", "lock": str(tmp_path / "none")},
         {"host": here, "lock": str(tmp_path / "none")},
         {"host": here, "pid": 1},  # of before
         {},
+        {"host": "elsewhere", "lock": str(silent)},
     ):
         trial = study.ask()
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
-    with lock:
-        assert fail_lost_trials(study, storage) == [2, 3, 4]
-    assert fail_lost_trials(study, storage) == [0]
+    assert alive.take()
+    assert fail_lost_trials(study, storage) == [2, 3, 4]
+    alive.release()
+    os.utime(silent, (0, 0))
+    assert fail_lost_trials(study, storage) == [0, 5]
 
 
 def test_trials_are_trained_by_train(

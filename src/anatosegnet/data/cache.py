@@ -21,7 +21,8 @@ import PIL
 
 from anatosegnet.data.records import CacheError, CaseWriter, StoredCases, too_large
 from anatosegnet.errors import reason
-from anatosegnet.files.writing import is_held, remove_leftovers, replacing
+from anatosegnet.files.locks import is_held
+from anatosegnet.files.writing import remove_leftovers, replacing
 
 FORMAT = 4
 SUFFIX = ".cases"

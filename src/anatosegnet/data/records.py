@@ -21,7 +21,7 @@ import numpy as np
 from anatosegnet.console import warn
 from anatosegnet.data.duplicates import Digests
 from anatosegnet.errors import reason
-from anatosegnet.files.writing import hold
+from anatosegnet.files.locks import lock
 
 Resized = tuple[np.ndarray, np.ndarray]
 
@@ -97,7 +97,7 @@ class StoredCases(Mapping[str, Resized]):
         except (OSError, ValueError, LookupError, TypeError, struct.error, OverflowError) as error:
             self._file.close()
             raise CacheError(f"{path} is damaged") from error
-        hold(self._file.fileno(), shared=True)
+        lock(self._file.fileno(), shared=True)
         with suppress(OSError):  # somebody else's cache may be read-only
             os.utime(path)  # "used just now"
 

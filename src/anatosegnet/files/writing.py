@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anatosegnet.errors import UserError
+from anatosegnet.files.locks import is_free, lock
 
 HELD = ".held"  # locked in a temporary directory while its process lives
 TEMPORARY = re.compile(r"\.anatosegnet-[0-9a-f]{12}\.\d+\.tmp(\.\w+)?")
@@ -27,10 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path)
     with naming(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # the writer finds an empty file, which is held as long as this process lives
+        # the writer finds an empty file, which is locked as long as this process lives
         held = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            hold(held)
+            lock(held)
             yield temporary
             os.replace(temporary, path)
         finally:
@@ -80,7 +81,7 @@ def held_directory(directory: Path) -> Iterator[Path]:
         try:
             temporary.mkdir(parents=True)
             held = os.open(temporary / HELD, os.O_WRONLY | os.O_CREAT, 0o666)
-            hold(held)
+            lock(held)
             yield temporary
         finally:
             if held is not None:
@@ -109,54 +110,6 @@ def naming(path: Path, temporary: Path) -> Iterator[None]:
         elif str(error.filename).startswith(str(temporary)):
             error.filename = str(path) + str(error.filename)[len(str(temporary)) :]
         raise
-
-
-def hold(descriptor: int, shared: bool = False) -> None:
-    """Show other processes that this one still writes (shared: reads); a kill ends it."""
-    with suppress(ImportError, OSError):  # a system or a file system without such locks
-        import fcntl
-
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds a file, to write or to read, as far as the system can tell."""
-    return _can_lock(path, shared=False) is False
-
-
-def is_free(lock: Path) -> bool:
-    """Whether a file is locked by no process; one that was killed holds no lock any more.
-
-    A file that is not there is free. False too where locks cannot be looked at.
-    """
-    try:
-        return _can_lock(lock, shared=True) is True
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-
-
-def _can_lock(path: Path, shared: bool) -> bool | None:
-    """Whether a lock of this kind could be had now; None where there is no telling.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    try:
-        import fcntl
-    except ImportError:  # a system without such locks
-        return None
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without them
-        return None
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def remove_leftovers(folder: Path, deep: bool = False) -> None:

@@ -69,7 +69,7 @@ def new_run(output: Path) -> Run:
         run.require_new()
         return run
     for number in count(1):
-        if run.claim():
+        if run.take_new():
             break
         run = Run(output.with_name(f"{output.name}-{number}"))
     whole: Any = HydraConfig.instance().cfg

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from anatosegnet.config.overrides import in_sweep, key_of, parse
 from anatosegnet.console import say, without_password
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files.locks import Claim
 from anatosegnet.tuning.report import report
 from anatosegnet.tuning.space import DECIDED, check, read_space
 from anatosegnet.tuning.study import (
@@ -90,15 +91,15 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
     if lost:
         numbers = ", ".join(map(str, lost))
         say(f"trial {numbers}: its process is gone; another takes its place")
-    alive = FileLock(directory.absolute() / f".worker-{uuid.uuid4().hex}.lock")
+    alive = Claim(directory.absolute() / f".worker-{uuid.uuid4().hex}.lock")
     epochs = int(training.trainer.max_epochs or 0)
     worker = Worker(study, space, given, directory, lock, alive, epochs)
     if "wandb" in (training.logger or {}) and training.logger.wandb.group is None:
         worker.common.append(f"logger.wandb.group={study.study_name}")
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        with alive:
-            worker.work(search)
+        alive.take()
+        worker.work(search)
     except KeyboardInterrupt as stop:
         again = f"python -m anatosegnet.tune {shlex.join(sys.argv[1:])}"
         say(f"interrupted; the finished trials are kept, go on with: {again}", error=True)
@@ -113,7 +114,7 @@ def tune(config: DictConfig, given: Sequence[str]) -> "optuna.Study":
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-        Path(alive.lock_file).unlink(missing_ok=True)
+        alive.release()
     report(study, space, given, directory, training)
     running = count(study)["running"]
     if running:

@@ -12,7 +12,7 @@ from anatosegnet.config.keys import DECIDES, flat, nested, settings_of
 from anatosegnet.config.recorded import renew
 from anatosegnet.console import some, without_password
 from anatosegnet.errors import UserError, reason
-from anatosegnet.files.writing import is_free
+from anatosegnet.files.locks import holder
 from anatosegnet.tuning.space import Dimension
 
 if TYPE_CHECKING:
@@ -140,19 +140,20 @@ def conditions_of(training: DictConfig, space: Sequence[Dimension]) -> dict[str,
 
 
 def fail_lost_trials(study: "optuna.Study", storage: "optuna.storages.BaseStorage") -> list[int]:
-    """Mark the trials of this machine whose worker is gone as failed; returns their numbers.
+    """Mark the trials whose worker is gone as failed; returns their numbers.
 
-    A worker holds a lock as long as it lives. Nobody may be starting a trial meanwhile: one that
-    does not say whose it is counts as lost. Those of other machines are found by their heartbeat,
-    where the storage is a database.
+    A worker holds a claim as long as it lives. Nobody may be starting a trial meanwhile: one of
+    this machine that does not say whose it is counts as lost. Those of machines that share no disk
+    with this one are found by their heartbeat: their storage is a database.
     """
     from optuna.trial import TrialState
 
     lost, here = [], socket.gethostname()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get("host", here) != here:
+        lock = Path(trial.user_attrs.get("lock", ""))
+        if trial.user_attrs.get("host", here) != here and not lock.is_file():
             continue
-        if "lock" not in trial.user_attrs or is_free(Path(trial.user_attrs["lock"])):
+        if not (lock.is_file() and holder(lock)):
             storage.set_trial_user_attr(trial._trial_id, "lost", True)
             study.tell(trial.number, state=TrialState.FAIL)
             lost.append(trial.number)

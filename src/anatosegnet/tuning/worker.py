@@ -17,6 +17,7 @@ from anatosegnet.config.objects import instantiate
 from anatosegnet.config.overrides import in_override
 from anatosegnet.console import say
 from anatosegnet.errors import UserError
+from anatosegnet.files.locks import Claim
 from anatosegnet.run import Run
 from anatosegnet.tuning.report import in_short
 from anatosegnet.tuning.space import Dimension, searchpath
@@ -52,7 +53,7 @@ class Worker:
     given: Sequence[str]
     directory: Path
     lock: FileLock
-    alive: FileLock
+    alive: Claim
     epochs: int
     common: list[str] = field(default_factory=list)
 
@@ -88,7 +89,7 @@ class Worker:
 
         run = Run(self.directory / "trials" / f"{trial.number:04d}")
         trial.set_user_attr("host", socket.gethostname())
-        trial.set_user_attr("lock", self.alive.lock_file)
+        trial.set_user_attr("lock", str(self.alive.path))
         self.lock.release()
         tried = [dimension.suggest(trial) for dimension in self.space]
         trial.set_user_attr("overrides", tried)
