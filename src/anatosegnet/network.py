@@ -61,8 +61,8 @@ def best_weights(run: Run) -> dict[str, Any]:
         UserError: There is none, or it cannot be used.
     """
     if not os.path.lexists(run.best_path):
-        why = f"it was removed; train it anew: from_run={run.directory}"
-        if not run.last_path.exists():
+        why = f"it was removed, or published without; train it anew: from_run={run.directory}"
+        if not run.last_path.exists() and run.summary.get("state") != "finished":
             why = f"no epoch was finished; go on with: resume={run.directory}"
         raise UserError(f"{run.directory} has no {run.best_path.name}: {why}")
     try:

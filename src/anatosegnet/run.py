@@ -2,7 +2,8 @@
 
 ``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``duplicates.csv``, ``metrics.csv``,
 ``curves.png``, ``panels/``, ``checkpoints/best.ckpt`` (weights of the best epoch),
-``checkpoints/last.ckpt`` (to go on) and ``checkpoints/previous.ckpt`` (the one before).
+``checkpoints/last.ckpt`` (to go on) and ``checkpoints/previous.ckpt`` (the one before). A published
+run has no more than config, summary and tables, these packed: ``split.csv.gz``.
 """
 
 import os
@@ -20,7 +21,7 @@ from anatosegnet.config.places import user_path
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.locks import Claim, Holder, holder
-from anatosegnet.files.opening import read_json
+from anatosegnet.files.opening import kept, read_json
 from anatosegnet.files.writing import remove_leftovers, replacing, write_json
 
 CHANGED_DATA = "changed data"  # among the conditions of a score
@@ -43,9 +44,9 @@ class Run:
         self.trust = tuple(trust)
         self.config_path = self.directory / "config.yaml"
         self.summary_path = self.directory / "summary.json"
-        self.split_path = self.directory / "split.csv"
-        self.duplicates_path = self.directory / "duplicates.csv"
-        self.metrics_path = self.directory / "metrics.csv"
+        self.split_path = kept(self.directory / "split.csv")
+        self.duplicates_path = kept(self.directory / "duplicates.csv")
+        self.metrics_path = kept(self.directory / "metrics.csv")
         self.curves_path = self.directory / "curves.png"
         self.best_path = self.directory / "checkpoints" / "best.ckpt"
         self.last_path = self.directory / "checkpoints" / "last.ckpt"

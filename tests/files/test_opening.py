@@ -1,11 +1,13 @@
 """Reading files that others made: as much memory as they have bytes, and no more than allowed."""
 
+import gzip
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from anatosegnet.files.opening import read_bytes
+from anatosegnet.files.opening import kept, read_bytes, read_content
+from anatosegnet.files.rows import read_rows
 
 
 def test_reading_takes_the_memory_of_the_file(tmp_path: Path) -> None:
@@ -38,3 +40,39 @@ def test_files_without_a_size_are_read(tmp_path: Path) -> None:
     if not path.exists():
         pytest.skip("no /proc here")
     assert b"VmPeak" in read_bytes(path)
+
+
+def test_a_packed_table_is_read_as_if_it_were_not(tmp_path: Path) -> None:
+    """Breaks if the gzip of a table is not found, wins over the table, or reads as another."""
+    path, packed = tmp_path / "a.csv", tmp_path / "a.csv.gz"
+    assert kept(path) == path
+    packed.write_bytes(gzip.compress(b"id,iou\na,0.5\n"))
+    assert kept(path) == packed
+    assert read_rows(kept(path)) == (["id", "iou"], [{"id": "a", "iou": "0.5"}])
+    path.write_text("id\n")
+    assert kept(path) == path
+
+
+def test_a_packed_table_takes_no_more_than_allowed(tmp_path: Path) -> None:
+    """Breaks if a gzip bomb takes memory, or a damaged file reads as a shorter one."""
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"x" * 1000))
+    assert read_content(path, 1000) == b"x" * 1000
+    path.write_bytes(gzip.compress(b"x" * 2**26))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="unpacked it has more than"):
+            read_content(path, 2**20)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    whole = bytes(range(256)) * 9
+    packed = gzip.compress(whole)
+    damaged = bytearray(packed)
+    damaged[-5] ^= 1  # of its checksum and length
+    for content in (packed[:-9], packed[:40], bytes(damaged), b"id,iou\n", whole):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="no whole gzip file"):
+            read_content(path)
+    path.write_bytes(b"")
+    assert read_content(path) == b""

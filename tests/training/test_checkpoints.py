@@ -218,8 +218,21 @@ def test_a_missing_best_checkpoint_says_why(run: Run) -> None:
     with pytest.raises(UserError, match="it was removed"):
         Predictor.from_run(run)
     run.last_path.unlink()
+    with pytest.raises(UserError, match="it was removed, or published without"):
+        Predictor.from_run(run)
+    run.update_summary({"state": "interrupted"})
     with pytest.raises(UserError, match="no epoch was finished"):
         Predictor.from_run(run)
+
+
+def test_a_run_that_was_published_is_not_trained_over(run: Run) -> None:
+    """Breaks if resuming a finished run without checkpoints begins it anew, over its results."""
+    module = module_of(run)
+    shutil.rmtree(run.last_path.parent)
+    with pytest.raises(UserError, match=r"finished, and has no checkpoints .* from_run="):
+        usable_checkpoint(run, module)
+    run.update_summary({"state": "interrupted"})
+    assert usable_checkpoint(run, module) == (None, [])
 
 
 def test_the_reader_of_weights_builds_nothing_else(

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from anatosegnet.files.opening import open_file
+from anatosegnet.files.opening import open_file, read_content
 
 
 def sha256(path: Path) -> str:
@@ -14,3 +14,12 @@ def sha256(path: Path) -> str:
     """
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """`sha256` of a table, which is the same whether or not it is packed by gzip.
+
+    Raises:
+        OSError, ValueError: As `read_content`.
+    """
+    return hashlib.sha256(read_content(path)).hexdigest()

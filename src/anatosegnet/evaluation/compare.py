@@ -8,13 +8,14 @@ from omegaconf import DictConfig, ListConfig
 from pandas import DataFrame
 
 from anatosegnet.console import say
-from anatosegnet.data.checksum import sha256
+from anatosegnet.data.checksum import content_sha256, sha256
 from anatosegnet.data.duplicates import natural_key
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import comparison
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
 from anatosegnet.evaluation.settings import group_settings, labels, setting_of
 from anatosegnet.evaluation.tables import read_scores
+from anatosegnet.files.opening import kept
 from anatosegnet.files.writing import replacing_directory
 from anatosegnet.metrics.scores import read_about
 from anatosegnet.report import write_comparison
@@ -157,9 +158,9 @@ def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[P
 
 def read_evaluation(run: Run, directory: Path, summary: Mapping[str, Any]) -> DataFrame:
     """The scores of a run; raises UserError if they are not what evaluate wrote."""
-    path, again = directory / "scores.csv", "; evaluate the run again with overwrite=true"
+    path, again = kept(directory / "scores.csv"), "; evaluate the run again with overwrite=true"
     frame = read_scores(path)
-    if sha256(path) != summary.get("scores_sha256"):
+    if content_sha256(path) != summary.get("scores_sha256"):
         raise UserError(f"{path} was changed after it was written{again}")
     if run.best_path.is_file() and sha256(run.best_path) != summary.get("checkpoint_sha256"):
         raise UserError(f"{directory} scores another epoch than {run.best_path} holds{again}")

@@ -6,17 +6,19 @@ directory is opened here.
 """
 
 import errno
+import gzip
 import io
 import json
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 LARGEST = 2**30  # bytes of a file that is read at once
-LARGEST_TEXT = 2**27  # bytes of a table, a summary or a config
+LARGEST_TEXT = 2**27  # bytes of a table, a summary or a config; unpacked, where it is packed
 DEEPEST = 64  # nested lists and mappings of a YAML or JSON file
 
 # several times as fast as yaml's own
@@ -62,15 +64,45 @@ def read_bytes(path: str | Path, most: int = LARGEST) -> bytes:
     return data
 
 
+def kept(path: Path) -> Path:
+    """Where a table is kept: the file itself or, in a published run, its gzip beside that name."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
+def read_content(path: str | Path, most: int = LARGEST_TEXT) -> bytes:
+    """The content of a regular file; what is packed in it, where its name ends in ``.gz``.
+
+    Args:
+        path: The file.
+        most: Bytes of the content; more is refused before it takes memory.
+
+    Raises:
+        OSError: As `read_bytes`.
+        ValueError: It is no whole gzip file.
+    """
+    data = read_bytes(path, most)
+    if Path(path).suffix != ".gz":
+        return data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"no whole gzip file ({error})") from error
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"unpacked it has more than {most / 1e6:.0f} MB", str(path))
+    return content
+
+
 def read_text(path: str | Path) -> str:
     """The text of a regular file in UTF-8, with or without a byte-order mark.
 
     Raises:
         OSError: As `read_bytes`.
-        ValueError: It is no text in UTF-8.
+        ValueError: As `read_content`; or it is no text in UTF-8.
     """
     try:
-        return read_bytes(path, LARGEST_TEXT).decode("utf-8-sig")
+        return read_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"no text in UTF-8 (byte {error.start})") from error
 

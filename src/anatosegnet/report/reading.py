@@ -60,21 +60,19 @@ class Evaluation:
         """Read a directory; UserError if scores or summary are missing or damaged."""
         summary = read_summary(directory / "summary.json")
         own = read_about(summary.get("own_scores", {}))
-        cases = read_scores(directory / "scores.csv")
+        path = opening.kept(directory / "scores.csv")
+        cases = read_scores(path)
         if len({case["id"] for case in cases}) < len(cases):
-            raise UserError(f"{directory / 'scores.csv'} names cases twice; evaluate again")
+            raise UserError(f"{path} names cases twice; evaluate again")
         if odd := [case["id"] for case in cases if set(str(case["id"])) & set("/\\")]:
-            raise UserError(
-                f"{directory / 'scores.csv'} has names that lead elsewhere: {some(odd)}; evaluate "
-                "again"
-            )
+            raise UserError(f"{path} has names that lead elsewhere: {some(odd)}; evaluate again")
         filled = [name for name in cases[0] if any(case[name] not in ("", None) for case in cases)]
         columns = [
             Column(name, title(name, own), not any(isinstance(c[name], str) for c in cases))
             for name in filled
         ]
         cases = [{name: case[name] for name in filled} for case in cases]
-        tables = directory / "tables.csv"
+        tables = opening.kept(directory / "tables.csv")
         rows = read_csv(tables) if tables.exists() else []
         return cls(directory, summary, columns, cases, rows, own)
 

@@ -112,8 +112,14 @@ def usable_checkpoint(run: Run, module: LightningModule) -> tuple[Path | None, l
         Its path, or None where there is no checkpoint; and a line for each that cannot be used.
 
     Raises:
-        UserError: There are checkpoints, and none can be used.
+        UserError: There are checkpoints, and none can be used; or the run is finished and was
+            published without any.
     """
+    if run.summary.get("state") == "finished" and not run.best_path.parent.exists():
+        raise UserError(
+            f"{run.directory} is finished, and has no checkpoints to go on from; train it anew: "
+            f"from_run={run.directory}"
+        )
     remarks: list[str] = []
     for path in (run.last_path, run.previous_path):
         if not os.path.lexists(path):
