@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from anatosegnet.data.build import build_data
 from anatosegnet.data.case import count_labels
 from anatosegnet.data.datasets.bus_bra import BUSBRASource
 from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image, square_mask, write_png
 from tests.preparing import found
+from tests.running import compose
 
 HEADER = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"
 ROWS = [
@@ -121,3 +123,12 @@ def test_missing_columns_and_files(bus_bra: Path, tmp_path: Path) -> None:
         read(bus_bra)
     with pytest.raises(UserError, match=r"no folder.*zenodo"):
         read(tmp_path / "none")
+
+
+def test_ubench_validates_on_the_fold_that_tests(bus_bra: Path) -> None:
+    """Breaks if U-Bench's protocol leaves a case out, or a patient on both sides."""
+    small = (f"paths.data_dir={bus_bra.parent}", "data.cache=off", "data.image_size=32")
+    config = compose("experiment=ubench_bus_bra", "split.fold=1", *small)
+    split = build_data(config).prepared.split
+    assert split.val == split.test == ("bus_0001-l", "bus_0001-r")
+    assert split.train == ("bus_0002-s", "bus_0003-l")

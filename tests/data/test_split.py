@@ -390,13 +390,29 @@ def test_golden_folds() -> None:
     )
 
 
+def test_the_fold_that_tests_may_choose_the_epoch() -> None:
+    """Breaks if val=0 trains on less than the other folds, or does not say how the epoch is chosen.
+
+    It is U-Bench's protocol.
+    """
+    cases = [replace(case, fold=number % 3) for number, case in enumerate(TEN)]
+    for splitter in (KFoldSplit(folds=3, val=0), OfficialSplit(val=0)):
+        split = splitter(cases)
+        assert split.val == split.test
+        assert split == splitter(cases[::-1])
+        assert {*split.train, *split.test} == {case.name for case in TEN}
+        assert len(split.train) + len(split.test) == 10
+        assert "val the same fold" in split.description
+        assert "on the test cases themselves" in split.selection
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"folds": 1}, r"split\.folds=1"),
         ({"fold": 5}, r"split\.fold=5 must be 0 to 4"),
         ({"fold": -1}, r"split\.fold=-1"),
-        ({"val": 0}, r"split\.val=0"),
+        ({"val": -0.1}, r"split\.val=-0\.1"),
         ({"val": 1.5}, r"split\.val=1\.5"),
     ],
 )

@@ -129,3 +129,16 @@ def test_benchmark_protocol() -> None:
     assert (config.loss.dice_weight, config.loss.ce_weight) == (1.0, 0.5)
     assert config.trainer.max_epochs == 300
     assert config.callbacks.best.monitor == "val/iou_batch_pooled"
+
+
+@pytest.mark.parametrize("data", ["busi", "bus_bra"])
+def test_ubench_protocol(data: str) -> None:
+    """Breaks if U-Bench's recipe is another than the benchmark's in more than it says."""
+    ours, theirs = compose(f"experiment=ubench_{data}"), compose("experiment=benchmark_busi")
+    assert ours.callbacks.best.monitor == "val/iou"
+    assert (ours.data.name, ours.seed, ours.model.pretrained) == (data, 41, True)
+    assert ours.trainer.max_epochs == 300
+    for part in ("augmentation", "loss", "optimizer", "scheduler"):
+        assert ours[part] == theirs[part]
+    same = ("image_size", "batch_size", "normalization")
+    assert all(ours.data[key] == theirs.data[key] for key in same)

@@ -106,7 +106,8 @@ class KFoldSplit(Splitter):
     Args:
         folds: Number of folds.
         fold: The one that tests, from 0.
-        val: Share of the other folds that is held out to choose the epoch.
+        val: Share of the other folds that is held out to choose the epoch; 0: the fold that
+            tests chooses it too.
         seed: Another seed, other folds.
     """
 
@@ -122,7 +123,7 @@ class KFoldSplit(Splitter):
         test = grouped_parts(cases, [1 / self.folds] * self.folds, self.seed)[self.fold]
         train, val = _hold_out(cases, test, self.val, self.seed)
         description = f"fold {self.fold} of {self.folds} (from 0), {_how(cases, self.seed)}"
-        return Split(train, val, test, f"{description}, val {100 * self.val:g} % of the rest")
+        return Split(train, val, test, f"{description}, {_chosen_by(self.val)}")
 
 
 class OfficialSplit(Splitter):
@@ -130,7 +131,8 @@ class OfficialSplit(Splitter):
 
     Args:
         fold: The one that tests, from 0.
-        val: Share of the other folds that is held out to choose the epoch.
+        val: Share of the other folds that is held out to choose the epoch; 0: the fold that
+            tests chooses it too.
         seed: Of that share.
     """
 
@@ -157,10 +159,8 @@ class OfficialSplit(Splitter):
         test = tuple(sorted(case.name for case in cases if case.fold == self.fold))
         train, val = _hold_out(cases, test, self.val, self.seed)
         description = f"official fold {self.fold} of {len(folds)} (from 0)"
-        how = _how(cases, self.seed)
-        return Split(
-            train, val, test, f"{description}, val {100 * self.val:g} % of the rest, {how}"
-        )
+        how = f", {_how(cases, self.seed)}" if self.val else ""
+        return Split(train, val, test, f"{description}, {_chosen_by(self.val)}{how}")
 
 
 class ReleasedSplit(Splitter):
@@ -259,11 +259,13 @@ def benchmark_split(directory: str, fold: int = 1) -> FilesSplit:
 
 
 def _hold_out(
-    cases: Iterable[Case], test: Iterable[str], share: float, seed: int
+    cases: Iterable[Case], test: tuple[str, ...], share: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of train and val: the cases that do not test, cut by the share."""
+    """Names of train and val: the cases that do not test, cut by the share; 0: val is test."""
     tested = set(test)
     rest = [case for case in cases if case.name not in tested]
+    if share == 0:
+        return tuple(sorted(case.name for case in rest)), test
     train, val = grouped_parts(rest, (1 - share, share), seed)
     return train, val
 
@@ -275,9 +277,13 @@ def _how(cases: Iterable[Case], seed: int) -> str:
     return f"stratified by class{kept}, seed {seed}"
 
 
+def _chosen_by(val: float) -> str:
+    return f"val {100 * val:g} % of the rest" if val else "val the same fold"
+
+
 def _share(val: float) -> float:
-    if not 0 < val < 1:
-        raise UserError(f"split.val={val} must be a share between 0 and 1")
+    if not 0 <= val < 1:
+        raise UserError(f"split.val={val} must be a share of at least 0 and less than 1")
     return val
 
 
