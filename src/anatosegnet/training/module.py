@@ -21,6 +21,7 @@ from anatosegnet.metrics.overlap import (
     pooled_scores,
     two_logits,
 )
+from anatosegnet.training.depthwise import depthwise_in_float32
 from anatosegnet.training.schedules import PolyStepLR
 
 Batch = dict[str, Any]
@@ -83,7 +84,8 @@ class SegmentationModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch."""
-        logits = self(batch["image"])
+        with depthwise_in_float32(batch["image"]):
+            logits = self(batch["image"])
         loss = self.loss(logits, batch["mask"])
         epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
