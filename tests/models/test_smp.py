@@ -33,18 +33,10 @@ def test_mistakes_end_in_one_line(message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
-def test_without_a_hub_it_says_so_at_once(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_hub_it_says_so_at_once(encoder: str) -> None:
     """Breaks if the hub's client is left to retry, or the network starts at random in silence."""
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr("anatosegnet.models.pretrained.urllib.request.urlopen", unreachable)
-    monkeypatch.setattr(
-        "anatosegnet.models.pretrained.huggingface_hub.try_to_load_from_cache",
-        lambda *_, **__: None,
-    )
     with pytest.raises(UserError, match=r"weights of resnet18 .* model.pretrained=false, or "):
         SMP(encoder_name=encoder)
 
