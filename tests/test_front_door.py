@@ -14,7 +14,7 @@ from anatosegnet.config import composition
 from anatosegnet.help import list_of_verbs, verbs
 from tests.commands import Shell
 
-VERBS = ["compare", "evaluate", "predict", "prepare", "runs", "train", "tune"]
+VERBS = ["compare", "evaluate", "predict", "prepare", "publish", "runs", "train", "tune"]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
