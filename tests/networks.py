@@ -31,6 +31,21 @@ class Plain(nn.Module):
         return self.layers(image)
 
 
+class Deep(Plain):
+    """In training a second, coarser output beside the logits; two channels, or one."""
+
+    def __init__(self, channels: int = 2) -> None:
+        super().__init__()
+        self.layers[2] = nn.Conv2d(6, channels, 1)
+        self.coarse = nn.Conv2d(6, channels, 2, stride=2)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """(B, 3, H, W) -> (B, K, H, W), in training with (B, K, H/2, W/2) behind it."""
+        features = self.layers[:2](image)
+        logits = self.layers[2](features)
+        return [logits, self.coarse(features)] if self.training else logits
+
+
 def fill(value: float) -> nn.Module:
     """A network whose weights are all one value; NaN gives NaN losses."""
     network = Plain()

@@ -6,11 +6,51 @@ All but cross-entropy compute in float32 whatever the precision of training, and
 a mask is empty or full.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 SMOOTHING = 1e-5  # of the soft Dice, as in MONAI
+
+
+def deeply_supervised(
+    loss: nn.Module, outputs: Sequence[Tensor], mask: Tensor, ratio: float
+) -> Tensor:
+    r"""A loss of several logits of the same images: deep supervision.
+
+    .. math:: \sum_k r^k\,L(x_k, y_k) \Big/ \sum_k r^k
+
+    y_k is the mask at the size of x_k, by nearest neighbour, as nnU-Net's is (Isensee et al.,
+    Nature Methods 2021): a coarse output is asked for what it can show, at the cost of its own
+    pixels, while logits made larger are blurred and cost the full size each.
+
+    Args:
+        loss: (logits (B, 2, h, w), mask (B, h, w) int64) -> scalar.
+        outputs: x_k, logits (B, 2, h, w) of any sizes, finest first.
+        mask: (B, H, W) int64 in {0, 1}, at the size of the first.
+        ratio: r, weight of each output beside the finer one before it; 0 is the first alone.
+
+    Example:
+        >>> x, y = torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 4, dtype=torch.int64)
+        >>> deeply_supervised(nn.CrossEntropyLoss(), [x, x[..., ::2, ::2]], y, 0.5)
+        tensor(0.6931)
+    """
+    if len(outputs) == 1:  # to the bit what the loss itself is
+        return loss(outputs[0], mask)
+    weights = [ratio**level for level in range(len(outputs))]
+    terms = (loss(logits, mask_at_size_of(logits, mask)) for logits in outputs)
+    total = sum(weight * term for weight, term in zip(weights, terms, strict=True))
+    return total / sum(weights)  # type: ignore[return-value]
+
+
+def mask_at_size_of(logits: Tensor, mask: Tensor) -> Tensor:
+    """A mask (B, H, W) at the size of logits (B, K, h, w), by nearest neighbour: (B, h, w)."""
+    if logits.shape[2:] == mask.shape[1:]:
+        return mask
+    resized = F.interpolate(mask[:, None].float(), logits.shape[2:], mode="nearest-exact")
+    return resized[:, 0].to(mask.dtype)
 
 
 class MonaiLoss(nn.Module):

@@ -106,9 +106,12 @@ def require_logits(output: Any, images: Tensor, name: str) -> None:
     if isinstance(output, Tensor) and output.is_floating_point() and output.shape in wanted:
         return
     both, lesion = ("×".join(map(str, sizes)) for sizes in wanted)
+    several = isinstance(output, list | tuple)
     raise UserError(
         f"model: {name} gives {kind(output)} for images {kind(images)}; wanted are logits in "
         f"floating point at the images' size: {both} (background and lesion), or {lesion} (lesion)"
+        + "; a list of logits, finest first, is for training mode alone"
+        * several
     )
 
 

@@ -76,10 +76,10 @@ LABELS = [
         ["HorizontalFlip p=0.5", "HorizontalFlip p=0.3"],
     ),
     (
-        ("augmentation=light", "augmentation=benchmark"),
+        ("augmentation=light", "augmentation=strong"),
         [
             "transforms=[HorizontalFlip, Affine, Gain]",
-            "transforms=[RandomRotate90, HorizontalFlip, Verti…]",
+            "transforms=[HorizontalFlip, Affine, TissueDeforma…]",
         ],
     ),
 ]

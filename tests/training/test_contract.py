@@ -38,7 +38,9 @@ class Odd(Tiny):
             "whole numbers": lambda: logits.long(),
             "classes": lambda: logits.argmax(1),
             "an error": lambda: logits @ torch.zeros(7, 7),
-            "a list in training": lambda: [logits] if self.training else logits,
+            "no output": lambda: [],
+            "the coarse one first": lambda: [logits[..., ::2, ::2], logits],
+            "a mask behind": lambda: [logits, logits.argmax(1)],
             "only one image": lambda: logits[:1],
         }
         return ways[self.way]()
@@ -60,12 +62,14 @@ class PerImage(nn.Module):
             r"model: Odd gives 2×3×32×32 float32 .*: 2×2×32×32 .* or 2×1×32×32 \(lesion\)",
         ),
         ("half size", "gives 2×2×16×16"),
-        ("a list", "gives a list of 2 for images 2×3×32×32"),
+        ("a list", r"gives a list of 2 for images 1×3×32×32 .* is for training mode alone"),
         ("a dict", "gives a dict"),
         ("whole numbers", "gives 2×2×32×32 int64"),
         ("classes", "gives 2×32×32 int64"),
         ("an error", r"model: Odd fails on 2×3×32×32 float32 \(RuntimeError: "),
-        ("a list in training", "gives a list of 1"),
+        ("no output", "gives a list of 0"),
+        ("the coarse one first", "gives 2×2×16×16 float32 for images"),
+        ("a mask behind", "gives 2×32×32 int64 beside its finest logits"),
         ("only one image", "gives 1×2×32×32"),
     ],
 )

@@ -33,7 +33,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     """The same training in one process with batches of 8, and in two with batches of 4."""
     folder = tmp_path_factory.mktemp("ddp")
     command = [
-        sys.executable, "-m", "anatosegnet.train", "--config-dir", "tests/configs", "model=plain",
+        sys.executable, "-m", "anatosegnet.train", "--config-dir", "tests/configs", "model=deep",
         "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=4",
         "trainer.sync_batchnorm=false", f"run_dir={folder / 'two'}", *SETTINGS,
     ]  # fmt: skip
@@ -42,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("\nmodel ") == 1, "the second process prints too"
     config = compose("trainer=cpu", "data.batch_size=8", f"run_dir={folder / 'one'}", *SETTINGS)
-    config.model = OmegaConf.create({"_target_": "tests.networks.Plain"})
+    config.model = OmegaConf.create({"_target_": "tests.networks.Deep"})
     one = Run(folder / "one")
     train(config, one)
     return one, Run(folder / "two", trust=["tests"])

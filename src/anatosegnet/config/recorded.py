@@ -133,7 +133,10 @@ def renew(config: dict[Any, Any]) -> None:
     """Bring settings as earlier versions recorded them to their present names, in place."""
     for key, value in config.items():
         config[key] = with_strings(value, _renamed, str(key))
-    config.setdefault("module", {"_target_": "anatosegnet.training.SegmentationModule"})
+    own = "anatosegnet.training.SegmentationModule"
+    module = config.setdefault("module", {"_target_": own})
+    if isinstance(module, dict) and module.get("_target_") == own:
+        module.setdefault("deep_supervision", 0.5)  # without effect on the networks of that time
     model = config.get("model")
     attention = model.get("attention") if isinstance(model, dict) else None
     if isinstance(attention, dict) and "residual" in attention:

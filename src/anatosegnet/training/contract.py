@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anatosegnet.data.transforms import two_sizes
 from anatosegnet.errors import UserError, reason
+from anatosegnet.losses import mask_at_size_of
 from anatosegnet.metrics.overlap import two_logits
 from anatosegnet.network import kind, require_logits
 from anatosegnet.training.interruptions import is_out_of_memory, out_of_memory
@@ -33,8 +34,9 @@ def require_contract(
         trainer: Gives device and precision.
 
     Raises:
-        UserError: The network fails on this size, or gives no logits (B, 1 or 2, H, W); or the
-            loss fails, is no single number, or has no gradient.
+        UserError: The network fails on this size, or gives no logits (B, 1 or 2, H, W), in
+            training perhaps with coarser ones behind them; or the loss fails, is no single
+            number, or has no gradient.
     """
     size = two_sizes(config.data.image_size)
     device = trainer.strategy.root_device
@@ -44,22 +46,24 @@ def require_contract(
         images = torch.zeros(count, config.data.in_channels, *size, device=device)
         images = images.contiguous(memory_format=memory_format)
         network, loss_function = network_of(trial), getattr(trial, "loss", None)
-        logits = attempt(config, "model", network, images)
-        require_logits(logits, images, type(network).__name__)
+        output = attempt(config, "model", network, images)
+        name = type(network).__name__
+        if trial.training and isinstance(output, list | tuple) and output:  # deep supervision
+            require_logits(output[0], images, name)
+            for logits in output[1:]:
+                require_coarse_logits(logits, images, name)
+        else:
+            require_logits(output, images, name)
+            output = [output]
         if not isinstance(loss_function, nn.Module):  # a module with a loss of its own
             return
         mask = torch.zeros(count, *size, dtype=torch.long, device=device)
-        with torch.enable_grad():
-            logits = two_logits(logits.detach().float()).requires_grad_()
-            loss = attempt(config, "loss", loss_function, logits, mask)
-        name = type(loss_function).__name__
-        if not (isinstance(loss, Tensor) and loss.is_floating_point() and loss.dim() == 0):
-            raise UserError(f"loss: {name} gives {kind(loss)}; wanted is a single number")
-        if not loss.requires_grad:
-            raise UserError(
-                f"loss: {name} gives a number without gradient, so that nothing would be learned; "
-                "compute it from the logits in torch, without detach, argmax or numpy"
-            )
+        for logits in output:
+            with torch.enable_grad():
+                logits = two_logits(logits.detach().float()).requires_grad_()
+                coarse = mask_at_size_of(logits, mask)
+                loss = attempt(config, "loss", loss_function, logits, coarse)
+            require_number(loss, type(loss_function).__name__)
 
     with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
         try:
@@ -70,6 +74,29 @@ def require_contract(
         send(trial, 2)  # one image would be too few for BatchNorm if its features are one pixel
         trial.eval()
         send(trial, 1)
+
+
+def require_coarse_logits(output: Any, images: Tensor, name: str) -> None:
+    """UserError unless an output beside the finest is logits (B, 1 or 2, any height, any width)."""
+    if isinstance(output, Tensor) and output.is_floating_point() and output.dim() == 4:
+        count, channels, height, width = output.shape
+        if count == len(images) and channels in (1, 2) and min(height, width) > 0:
+            return
+    raise UserError(
+        f"model: {name} gives {kind(output)} beside its finest logits for images {kind(images)}; "
+        "wanted are logits in floating point, of one or two channels, at any size"
+    )
+
+
+def require_number(loss: Any, name: str) -> None:
+    """UserError unless a loss is a single number that something can be learned from."""
+    if not (isinstance(loss, Tensor) and loss.is_floating_point() and loss.dim() == 0):
+        raise UserError(f"loss: {name} gives {kind(loss)}; wanted is a single number")
+    if not loss.requires_grad:
+        raise UserError(
+            f"loss: {name} gives a number without gradient, so that nothing would be learned; "
+            "compute it from the logits in torch, without detach, argmax or numpy"
+        )
 
 
 def attempt(config: DictConfig, key: str, function: Any, *arguments: Tensor) -> Any:

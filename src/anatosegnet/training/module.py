@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
 from anatosegnet.errors import UserError
+from anatosegnet.losses import deeply_supervised
 from anatosegnet.metrics.overlap import (
     BENCHMARK_BATCH,
     PixelCounts,
@@ -38,12 +39,16 @@ class SegmentationModule(lightning.LightningModule):
 
     Args:
         model: (B, C, H, W) images -> (B, K, H, W) logits, class 0 is background; K = 1 is the
-            lesion alone, see `two_logits`.
+            lesion alone, see `two_logits`. In training it may give a list of logits of any
+            sizes, the finest, of the images' size, first.
         loss: (logits, mask (B, H, W) int64) -> scalar.
         optimizer: Takes the parameters.
         scheduler: Takes the optimizer; stepped every epoch, a `PolyStepLR` after every step.
         seed: Of what the network draws, such as dropout.
         channels_last: Memory format of network and images.
+        deep_supervision: Where the network gives several logits in training, the weight of each
+            beside the finer one before it, 0 to 1; see `deeply_supervised`. ``train/iou`` is of
+            the finest.
     """
 
     def __init__(
@@ -54,8 +59,12 @@ class SegmentationModule(lightning.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         seed: int = 0,
         channels_last: bool = True,
+        deep_supervision: float = 0.5,
     ) -> None:
         super().__init__()
+        if not 0 <= deep_supervision <= 1:
+            raise ValueError(f"deep_supervision={deep_supervision} must be from 0 to 1")
+        self.deep_supervision = deep_supervision
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)
         self.loss = loss
@@ -69,8 +78,14 @@ class SegmentationModule(lightning.LightningModule):
         self.test_loss = MeanMetric()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> float32 logits (B, K, H, W), K ≥ 2."""
-        return two_logits(self.model(image.contiguous(memory_format=self.memory_format)).float())
+        """Images (B, C, H, W) -> float32 logits (B, 2, H, W); of several the finest."""
+        return self.outputs(image)[0]
+
+    def outputs(self, image: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) -> all logits of the network, (B, 2, h, w) float32, finest first."""
+        output = self.model(image.contiguous(memory_format=self.memory_format))
+        every = [output] if isinstance(output, Tensor) else output
+        return [two_logits(logits.float()) for logits in every]
 
     def on_train_epoch_start(self) -> None:
         """Log the rate of the epoch's first step and seed the epoch.
@@ -85,8 +100,9 @@ class SegmentationModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch."""
         with depthwise_in_float32(batch["image"]):
-            logits = self(batch["image"])
-        loss = self.loss(logits, batch["mask"])
+            outputs = self.outputs(batch["image"])
+        loss = deeply_supervised(self.loss, outputs, batch["mask"], self.deep_supervision)
+        logits = outputs[0]
         epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
         self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
