@@ -117,8 +117,7 @@ def test_benchmark_protocol() -> None:
     config = compose("experiment=benchmark_busi", "split.fold=3", "paths.data_dir=/data")
     assert (config.data.name, config.data.image_size, config.data.batch_size) == ("busi", 256, 8)
     assert config.data.normalization == "benchmark"
-    assert (config.seed, config.data.seed, config.model.pretrained) == (41, 41, False)
-    assert compose("model=unet").model.pretrained is True
+    assert (config.seed, config.data.seed) == (41, 41)
     assert (config.split.directory, config.split.fold) == ("/data/splits", 3)
     assert config.optimizer == {
         "_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.01, "momentum": 0.9,
@@ -129,6 +128,16 @@ def test_benchmark_protocol() -> None:
     assert (config.loss.dice_weight, config.loss.ce_weight) == (1.0, 0.5)
     assert config.trainer.max_epochs == 300
     assert config.callbacks.best.monitor == "val/iou_batch_pooled"
+
+
+@pytest.mark.parametrize("model", [path.stem for path in config_directory().glob("model/*.yaml")])
+def test_the_benchmark_trains_from_random_weights(model: str) -> None:
+    """Breaks if a network that comes with ImageNet weights keeps them under that protocol."""
+    pretrained = compose(f"model={model}").model.get("pretrained")
+    config = compose("experiment=benchmark_busi", f"model={model}")
+    assert config.model.get("pretrained") == (None if pretrained is None else False)
+    given = compose("experiment=benchmark_busi", f"model={model}", "pretrained=true")
+    assert given.model.get("pretrained") == pretrained
 
 
 @pytest.mark.parametrize("data", ["busi", "bus_bra"])
