@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from anatosegnet.config.composition import (
 )
 from anatosegnet.console import say, settle_streams
 from anatosegnet.errors import TrainingFailed, UserError, of_the_disk
+from anatosegnet.files.writing import remove_if_empty
 from anatosegnet.help import help_of
 
 OmegaConf.register_new_resolver("help_of", help_of, replace=True)  # the template of --help
@@ -112,25 +113,6 @@ def verb(
         return main
 
     return decorate
-
-
-def remove_if_empty(directory: Path, here: Path) -> None:
-    """Hydra makes the output directory at once; take it back if nothing came of it.
-
-    Args:
-        directory: What Hydra made, with the folders above it.
-        here: Where the command was given (a job may have moved into its directory).
-    """
-    for folder in (directory.resolve(), *directory.resolve().parents):
-        content = list(folder.iterdir()) if folder.is_dir() else []
-        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
-            content.pop().unlink()
-        if content or folder == here:
-            return
-        with suppress(OSError):
-            folder.rmdir()
-        if here not in folder.parents:  # folders elsewhere may have been there before
-            return
 
 
 def settle(config: DictConfig, config_name: str) -> None:

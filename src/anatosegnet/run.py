@@ -79,6 +79,17 @@ class Run:
         return holder(self.claim.path)
 
     @property
+    def state(self) -> str:
+        """How far it is: waiting, running, interrupted, preempted, failed, finished.
+
+        Stopped is one that says that it runs, but whose process is gone.
+        """
+        said = str(self.summary.get("state")) if self.exists else "waiting"
+        if said not in ("running", "waiting"):
+            return said
+        return "running" if self.holder else "stopped" if said == "running" else said
+
+    @property
     def exists(self) -> bool:
         """Whether a run began here: its config was written."""
         return self.config_path.is_file()

@@ -97,9 +97,7 @@ def read_line(run: Run, name: str) -> Line:
     best_epoch, val_iou = (None, None) if best is None else (best + 1, ious[best])
     if number(summary.get("val/iou")) is not None:
         val_iou, best_epoch = number(summary["val/iou"]), whole(summary.get("best_epoch"))
-    state = str(summary["state"])
-    if state == "running" and run.holder is None:
-        state = "stopped"
+    state = run.state
     began = number(summary.get("began")) or run.config_path.stat().st_mtime
     minutes = number(summary.get("minutes"))
     if state != "finished":  # a resumed run has minutes from before

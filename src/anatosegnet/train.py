@@ -12,16 +12,19 @@ from anatosegnet.cli import unexpected, verb
 from anatosegnet.config.whereabouts import anchor
 from anatosegnet.console import is_first_process
 from anatosegnet.run import Run
-from anatosegnet.training import tracking
+from anatosegnet.training import sweeper, tracking
 from anatosegnet.training.command import open_run
+
+sweeper.register()  # before Hydra looks for one
 
 
 @verb("train", shows_tracebacks=True)  # of a training that had begun
 def main(config: DictConfig) -> None:
     """Compose, build, fit, test, and leave a run directory."""
     with unexpected():
-        config, run = open_run(config, Path(HydraConfig.get().runtime.output_dir))
-    train(config, run)
+        opened = open_run(config, Path(HydraConfig.get().runtime.output_dir))
+    if opened:
+        train(*opened)
 
 
 def train(config: DictConfig, run: Run) -> dict[str, Any]:

@@ -50,6 +50,7 @@ TABLE: tuple[tuple[str, Role, Trait], ...] = (
     ("resume", Role.COMMAND, CHANGES | PATH),
     ("from_run", Role.COMMAND, CHANGES | PATH),
     ("run_dir", Role.COMMAND, CHANGES | PATH),
+    ("retry", Role.COMMAND, CHANGES),
     ("trust", Role.COMMAND, CHANGES),
     ("accept_changed_data", Role.COMMAND, CHANGES),
     ("recorded", Role.COMMAND, CHANGES),

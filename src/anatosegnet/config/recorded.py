@@ -20,7 +20,8 @@ from anatosegnet.console import plain
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.opening import read_yaml_text
 
-OPENERS = frozenset({"trust", "accept_changed_data", "recorded"})  # who opens a run decides them
+# who opens a run decides them
+OPENERS = frozenset({"trust", "accept_changed_data", "recorded", "retry"})
 HERE = "${run_dir}"  # the run directory, in its own config
 MARK = "recorded"  # key of a config that was read from a run: the packages trusted beside ADMITTED
 WRITING = ("callbacks", "logger", "trainer")  # groups whose objects write files

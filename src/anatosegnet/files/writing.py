@@ -137,6 +137,25 @@ def is_left_over(path: Path) -> bool:
     return is_free(held)
 
 
+def remove_if_empty(directory: Path, here: Path) -> None:
+    """Hydra makes the output directory at once; take it back if nothing came of it.
+
+    Args:
+        directory: What Hydra made, with the folders above it.
+        here: Where the command was given (a job may have moved into its directory).
+    """
+    for folder in (directory.resolve(), *directory.resolve().parents):
+        content = list(folder.iterdir()) if folder.is_dir() else []
+        if [path.name for path in content] == ["multirun.yaml"]:  # a sweep without a run
+            content.pop().unlink()
+        if content or folder == here:
+            return
+        with suppress(OSError):
+            folder.rmdir()
+        if here not in folder.parents:  # folders elsewhere may have been there before
+            return
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
     with replacing(path) as temporary:

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
+from anatosegnet.config.overrides import in_sweep
 from anatosegnet.console import say
 from anatosegnet.data.case import CaseError
 from anatosegnet.errors import TrainingFailed, UserError, reason
@@ -63,7 +64,10 @@ def _say_how_to_go_on(run: Run, trainer: "lightning.Trainer", state: str, status
         if run.last_path.is_file():
             done = "1 epoch is kept" if epochs == 1 else f"{epochs} epochs are kept"
         command = f"python -m anatosegnet.train resume={shlex.quote(str(run.directory))}"
-        say(f"{state}; {done}, go on with: {command}", error=True)
+        if in_sweep():  # how it goes on is said by the sweeper
+            say(f"{run.directory}: {state}; {done}", error=True)
+        else:
+            say(f"{state}; {done}, go on with: {command}", error=True)
     raise SystemExit(status) from None
 
 

@@ -24,6 +24,7 @@ WORDS = {"low", "high", "log", "step", "choices"}
 DECIDED = {
     "run_dir": "give the study's directory instead: search.directory=DIR",
     "resume": "the same command again goes on with a study",
+    "retry": "other trials take the place of those that failed",
     "from_run": "give the settings themselves",
     "test": "tuning never scores the test cases; train with the best settings to test them",
 }
