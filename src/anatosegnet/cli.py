@@ -34,6 +34,7 @@ OmegaConf.register_new_resolver("help_of", help_of, replace=True)  # the templat
 
 # programs whose overrides are partly about a recorded run, and not about what Hydra composes
 ABOUT_A_RUN = {
+    "runs": overrides.of_a_folder,
     "train": overrides.of_a_run,
     "evaluate": overrides.of_own_data,
     "compare": overrides.of_own_data,

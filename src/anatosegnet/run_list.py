@@ -1,18 +1,29 @@
-"""The runs below a folder: how far each is, how good it was, and whether somebody trains it."""
+"""The runs below a folder: how far each is, how good it was, and whether somebody trains it.
 
+Of a sweep's folder also how far the sweep is, which jobs still wait, and what each of them tries.
+"""
+
+import heapq
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anatosegnet.console import rounded, say, say_table
+from anatosegnet.config.keys import shorten
+from anatosegnet.console import duration, rounded, say, say_table
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.opening import read_yaml
 from anatosegnet.run import Run
+from anatosegnet.sweep import Sweep, settings_apart
+
+# states of a run as a sweep's jobs are counted by them
+COUNTED = {"preempted": "interrupted", "stopped": "interrupted"}
+STATES = ("finished", "running", "interrupted", "failed", "waiting")
 
 
 @dataclass
@@ -21,7 +32,7 @@ class Line:
 
     Attributes:
         name: Its path, from the directory that was asked for.
-        state: running, finished, interrupted, preempted, failed; stopped: its process is gone.
+        state: See `Run.state`.
         done: Epochs that were finished.
         planned: Epochs it was to have; None where that is not known.
         val_iou: The best so far.
@@ -41,15 +52,22 @@ class Line:
     minutes: float | None
     began: float
 
+    @property
+    def counted(self) -> str:
+        """Its state, as one of `STATES`; another one, of a run that was changed, as it is."""
+        return COUNTED.get(self.state, self.state)
+
 
 def list_runs(directory: Path) -> list[Line]:
     """Print a table of the runs below a directory, and a remark on each that cannot be read.
+
+    Above it, of a sweep's directory, how far the sweep is.
 
     Raises:
         UserError: There is no such directory.
     """
     if not directory.is_dir():
-        raise UserError(f"there is no folder {directory}; say where the runs are: dir=DIR")
+        raise UserError(f"there is no folder {directory}; say where the runs are: runs DIR")
     lines: list[Line] = []
     remarks: list[str] = []
     for place in find_runs(directory):
@@ -59,8 +77,14 @@ def list_runs(directory: Path) -> list[Line]:
         except Exception as error:  # whatever is wrong with it: the others are listed
             remarks.append(f"{place}: {reason(error)}")
     lines.sort(key=lambda line: (line.began, line.name))
+    apart: dict[str, list[str]] = {}
+    sweep = Sweep(directory)
+    try:
+        lines, apart = jobs_first(sweep, lines)
+    except Exception as error:  # the runs are listed without it
+        remarks.append(f"{sweep.path}: {reason(error)}")
     if lines:
-        print_lines(lines)
+        print_lines(lines, apart)
     else:
         say(f"{directory} holds no runs")
     for remark in remarks:
@@ -137,11 +161,81 @@ def last_sign(run: Run) -> float:
     return max(path.stat().st_mtime for path in paths if path.exists())
 
 
-def print_lines(lines: list[Line]) -> None:
-    """The table; in a pipe without frames, one line a run."""
+def jobs_first(sweep: Sweep, lines: list[Line]) -> tuple[list[Line], dict[str, list[str]]]:
+    """The jobs of a sweep in the order of their numbers, then other runs; says how far it is.
+
+    Args:
+        sweep: Perhaps none.
+        lines: The runs below its directory.
+
+    Returns:
+        The lines, and of each setting in which the jobs differ what they give for it.
+    """
+    jobs, known = sweep.jobs, {line.name: line for line in lines}
+    of_jobs = []
+    for job in jobs:
+        waits = Line(job.directory, "", 0, job.epochs, None, None, None, None, 0.0)
+        line = known.pop(job.directory, waits)
+        line.state = line.state or sweep.run(job).state
+        of_jobs.append(line)
+    if of_jobs:
+        say_progress(of_jobs)
+    return [*of_jobs, *known.values()], settings_apart(jobs)
+
+
+def say_progress(jobs: Sequence[Line]) -> None:
+    """How far a sweep is, and how long it will take those who are at it."""
+    counts = Counter(line.counted for line in jobs)
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    say(f"sweep   {len(jobs)} jobs: {states}")
+    done = sum(line.done for line in jobs)
+    whole = sum(line.done if line.counted in ("finished", "failed") else line.planned or 0
+                for line in jobs)  # fmt: skip
+    text = f"epochs  {done} of {whole}"
+    left, workers = minutes_left(jobs), counts["running"]
+    if left:
+        who = f"{workers} workers" if workers > 1 else "one worker"
+        text += f"; about {duration(60 * left)} left for {who}"
+        text += "" if workers else "; nobody is at it"
+    say(text)
+
+
+def minutes_left(jobs: Sequence[Line]) -> float | None:
+    """Minutes until a sweep is done, by what its epochs took; None where that is not known.
+
+    Who is done with a job takes the next one; if nobody is at it, one worker is thought of.
+    """
+    measured = [(line.minutes, line.done) for line in jobs if line.minutes and line.done]
+    if not measured or any(line.planned is None for line in jobs):
+        return None
+    usual = sum(minutes for minutes, _ in measured) / sum(done for _, done in measured)
+
+    def left(line: Line) -> float:
+        an_epoch = line.minutes / line.done if line.minutes and line.done else usual
+        return an_epoch * max(0, (line.planned or 0) - line.done)
+
+    workers = [left(line) for line in jobs if line.counted == "running"] or [0.0]
+    heapq.heapify(workers)
+    for line in jobs:
+        if line.counted in ("interrupted", "waiting"):
+            heapq.heapreplace(workers, workers[0] + left(line))
+    return max(workers)
+
+
+def print_lines(lines: list[Line], apart: Mapping[str, list[str]]) -> None:
+    """The table; in a pipe without frames, one line a run.
+
+    Args:
+        lines: The runs.
+        apart: Of each setting in which they differ, what the first of them give for it.
+    """
+    names = shorten(list(apart))
+    given = [[values[n] if n < len(values) else "" for values in apart.values()]
+             for n in range(len(lines))]  # fmt: skip
     rows = [
         (
             line.name,
+            *(value or "-" for value in own),
             line.state,
             f"{line.done}/{line.planned}" if line.planned else str(line.done),
             cell(line.val_iou),
@@ -149,10 +243,11 @@ def print_lines(lines: list[Line]) -> None:
             cell(line.test_iou),
             cell(line.minutes, 1),
         )
-        for line in lines
+        for line, own in zip(lines, given, strict=True)
     ]
-    columns = ("run", "state", "epochs", "val IoU", "at epoch", "test IoU", "minutes")
-    say_table(columns, rows, left=2, bare=True)
+    scores = ("epochs", "val IoU", "at epoch", "test IoU", "minutes")
+    columns = ("run", *names.values(), "state", *scores)
+    say_table(columns, rows, left=2 + len(names), bare=True)
 
 
 def cell(value: float | None, digits: int = 4) -> str:

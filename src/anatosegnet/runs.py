@@ -1,4 +1,4 @@
-"""``python -m anatosegnet.runs``: the runs there are, how far they are, how good they were."""
+"""``python -m anatosegnet.runs [DIR]``: the runs of a folder, how far and how good they are."""
 
 import sys
 

@@ -64,7 +64,10 @@ class Sweep:
                 for job in read_json(self.path)["jobs"]
             ]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{self.path} cannot be read ({reason(error)})") from error
+            raise UserError(
+                f"{self.path} cannot be read ({reason(error)}); remove it, and the same command "
+                "writes it again"
+            ) from error
 
     def run(self, job: Job) -> Run:
         """The run of a job, whether or not it has begun."""

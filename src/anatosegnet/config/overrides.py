@@ -41,7 +41,7 @@ def in_override(value: Any) -> str:
         return "[" + ",".join(in_override(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{in_override(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_/][\w./-]*", value):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return str(value)
 
@@ -95,6 +95,17 @@ def of_own_data(arguments: Sequence[str]) -> list[str]:
     return [
         forced(argument, overrides.get(argument)) if argument.startswith("data.") else argument
         for argument in arguments
+    ]
+
+
+def of_a_folder(arguments: Sequence[str]) -> list[str]:
+    """Arguments of ``runs``, in which a folder may stand alone: ``DIR`` means ``dir=DIR``."""
+    before = ["", *arguments]
+    return [
+        argument
+        if "=" in argument or argument.startswith("-") or before[place].startswith("-")
+        else f"dir={in_override(argument)}"
+        for place, argument in enumerate(arguments)
     ]
 
 
