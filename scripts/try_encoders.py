@@ -11,7 +11,6 @@ import torch
 
 from anatosegnet.errors import UserError
 from anatosegnet.models import AnatoSegNet
-from anatosegnet.models.encoder import Encoder
 
 NAMES = """
 resnet18 resnet50 resnetv2_18 resnest14d res2net50_14w_8s skresnet18 legacy_seresnet18 selecsls42
@@ -32,32 +31,32 @@ vit_tiny_patch16_224 xcit_nano_12_p16_224 levit_128 nest_tiny visformer_tiny seq
 
 
 def main() -> None:
-    """Print a row for each name; exit status 1 if one fails in another way than by one line."""
+    """Print the names by what they take; exit status 1 if one is neither taken nor refused."""
     print(f"timm {timm.__version__}, torch {torch.__version__}, {date.today()}\n")
-    print("| `model.encoder=` | parameters | own levels | attention at levels | image sizes |")
-    print("|---|---|---|---|---|")
-    failed = False
+    groups: dict[str, list[str]] = {}
     for name in sys.argv[1:] or NAMES.split():
         try:
-            print(f"| `{name}` | {row(name)} |", flush=True)
-        except UserError as error:
-            print(f"| `{name}` | refused: {error} | | | |", flush=True)
+            group = tried(name)
+        except UserError:
+            group = "refused"
         except Exception as error:
-            failed = True
-            print(f"| `{name}` | FAILED {type(error).__name__}: {error} | | | |", flush=True)
-    sys.exit(failed)
+            group = f"FAILED {type(error).__name__}: {error}"
+        groups.setdefault(group, []).append(f"`{name}`")
+    for group, names in sorted(groups.items()):
+        print(f"- {group} ({len(names)}): {', '.join(names)}")
+    sys.exit(any(group.startswith("FAILED") for group in groups))
 
 
-def row(name: str) -> str:
-    """Train one step on two images, with attention at the deepest level.
+def tried(name: str) -> str:
+    """What an encoder takes, after a step on two images with attention at the deepest level.
 
     Raises:
         UserError: The encoder is refused.
         ValueError: A parameter has no gradient.
     """
-    encoder = Encoder(name, pretrained=False)
     attention = {"levels": [5], "heads": 1}
     network = AnatoSegNet(name, pretrained=False, attention=attention)
+    encoder = network.encoder
     size = (encoder.unit, encoder.unit) if encoder.unit > 1 else (90, 131)
     logits = network(torch.randn(2, 3, *size))
     if logits.shape != (2, 2, *size):
@@ -66,11 +65,9 @@ def row(name: str) -> str:
     unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
     if unused:
         raise ValueError(f"{len(unused)} parameters have no gradient, first {unused[0]}")
-    parameters = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
-    levels = "1/2 to 1/32" if encoder.stem is None else "1/4 to 1/32, and a stem"
-    sizes = "any" if encoder.unit == 1 else f"{encoder.unit}×{encoder.unit}"
-    attended = f"{encoder.attended[0]} to 5" if len(encoder.attended) > 1 else "5"
-    return f"{parameters:.1f} M | {levels} | {attended} | {sizes}"
+    levels = ", ".join(map(str, encoder.attended))
+    sizes = "" if encoder.unit == 1 else f", images of {encoder.unit}×{encoder.unit}"
+    return f"attention at {levels}{sizes}"
 
 
 if __name__ == "__main__":

@@ -150,8 +150,9 @@ class Encoder(nn.Module):
         several = any(not isinstance(feature, Tensor) for feature in odd)
         pads = self.stem is not None or not self.is_chain or several or not odd
         bound = not (odd or features(160, 224))
-        side = timm.get_pretrained_cfg(self.name).input_size[-1] if bound else 1
-        return self.is_chain and not several, pads, side
+        configuration = timm.get_pretrained_cfg(self.name) if bound else None
+        unit = configuration.input_size[-1] if configuration is not None else 1
+        return self.is_chain and not several, pads, unit
 
 
 class Axes(nn.Module):
