@@ -44,8 +44,8 @@ COUNTS = {
     "cmunext": (3_149_185, 7.23),
     "mobile_uvit": (1_390_305, 3.25),
     "ukan": (6_356_689, 2.65),
-    "nnunet": (105_914_401, 32.37),
-    "dynunet": (33_460_865, 14.80),
+    "nnunet": (105_915_365, 32.37),
+    "dynunet": (33_461_829, 14.80),
     "attention_unet_monai": (31_740_337, 42.27),
     "segresnet": (6_299_073, 15.56),
     "swin_unetr": (25_139_275, 18.02),
@@ -80,7 +80,7 @@ LOGITS = {
     "mobile_uvit": -0.204120,
     "ukan": 0.176804,
     "nnunet": -0.538802,
-    "dynunet": 1.50310,
+    "dynunet": 2.48921,
     "attention_unet_monai": -0.241625,
     "segresnet": 0.377408,
     "swin_unetr": -0.421470,
@@ -201,9 +201,10 @@ def test_every_parameter_learns_in_bf16(name: str) -> None:
     """Breaks if a part is built and not used, or overflows in half precision."""
     network = build(name, in_channels=1).train()
     with torch.autocast("cpu", torch.bfloat16):
-        logits = network(torch.randn(2, 1, 32, 32))
-    assert torch.isfinite(logits).all()
-    logits.float().square().mean().backward()
+        output = network(torch.randn(2, 1, 32, 32))
+    several = output if isinstance(output, list) else [output]
+    assert all(torch.isfinite(logits).all() for logits in several)
+    sum(logits.float().square().mean() for logits in several).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
 
@@ -266,6 +267,39 @@ def test_onnx_export(name: str, tmp_path: Path) -> None:
 def test_nnunets_plan(image_size: int | list[int], strides: list[tuple[int, int]]) -> None:
     """Breaks if it is planned otherwise than get_pool_and_conv_props of nnunetv2 plans patches."""
     assert planned_strides(image_size) == strides
+
+
+def test_nnunet_refuses_what_it_cannot_plan_for() -> None:
+    """Breaks if images without two stages below the first end in an error of the library."""
+    with pytest.raises(UserError, match=r"image_size=14 is too small"):
+        planned_strides(14)
+    assert len(planned_strides(16)) == 3
+
+
+@slow
+@pytest.mark.parametrize("name", ["nnunet", "dynunet"])
+def test_coarse_logits_lie_over_the_image(name: str) -> None:
+    """Breaks if coarse logits come in eval, at wrong sizes, or cover the padding beside the image.
+
+    For 64 px there are five stages, hence four levels of the decoder, the deepest without logits.
+    """
+    network = build(name, image_size=64)
+    sizes = [tuple(logits.shape[-2:]) for logits in network(torch.zeros(1, 3, 50, 80))]
+    assert sizes == [(50, 80), (25, 40), (13, 20)]
+    assert network.eval()(torch.zeros(1, 3, 50, 80)).shape == (1, 2, 50, 80)
+    assert isinstance(build(name, image_size=16)(torch.zeros(1, 3, 16, 16)), list | Tensor)
+
+
+def test_dynunet_computes_what_monai_does() -> None:
+    """Breaks if the levels are joined otherwise than by MONAI's own forward."""
+    network = build("dynunet", image_size=32)
+    image = torch.randn(1, 3, 32, 32)
+    ours, theirs = network(image), network.network(image).unbind(1)
+    assert len(ours) == len(theirs) == 2
+    for logits, expected in zip(ours, theirs, strict=True):
+        enlarged = torch.nn.functional.interpolate(logits, (32, 32))
+        assert torch.equal(enlarged, expected)
+    assert torch.equal(network.eval()(image), network.network(image))
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

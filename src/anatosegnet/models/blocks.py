@@ -20,14 +20,15 @@ class PaddedNetwork(nn.Module):
     least = 1
     """Images are at least so many strides high and wide; InstanceNorm needs more than one value."""
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of images.
 
         Args:
             image: (B, in_channels, H, W) normalised images.
 
         Returns:
-            (B, num_classes, H, W) logits.
+            (B, num_classes, H, W) logits; in training of some networks a list of such, coarser ones
+            behind the first.
         """
         height, width = image.shape[-2:]
         strides = (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
@@ -35,9 +36,19 @@ class PaddedNetwork(nn.Module):
             max(side + -side % stride, self.least * stride)
             for side, stride in zip((height, width), strides, strict=True)
         ]
-        return crop_or_pad(self.segment(crop_or_pad(image, *fitting)), height, width)
+        output = self.segment(crop_or_pad(image, *fitting))
+        if isinstance(output, Tensor):
+            return crop_or_pad(output, height, width)
+        return [
+            crop_or_pad(
+                logits,
+                math.ceil(height * logits.shape[-2] / fitting[0]),
+                math.ceil(width * logits.shape[-1] / fitting[1]),
+            )
+            for logits in output
+        ]
 
-    def segment(self, image: Tensor) -> Tensor:
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
         """The logits of images whose sides are multiples of `stride`."""
         raise NotImplementedError
 

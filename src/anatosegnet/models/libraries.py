@@ -15,7 +15,7 @@ class LibraryNetwork(PaddedNetwork):
 
     network: Any
 
-    def segment(self, image: Tensor) -> Tensor:
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
         """The logits of images whose sides are multiples of `stride`."""
         return self.network(image)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from anatosegnet.models.libraries import LibraryNetwork, library
 from anatosegnet.models.nnunet import planned_strides, total_stride
 
@@ -71,7 +73,7 @@ class SegResNet(LibraryNetwork):
 
 
 class DynUNet(LibraryNetwork):
-    """MONAI's ``DynUNet``: the plain U-Net of nnU-Net, planned as `NNUNet` is.
+    """MONAI's ``DynUNet``: the plain U-Net of nnU-Net, planned and supervised as `NNUNet` is.
 
     Args:
         num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
@@ -79,10 +81,11 @@ class DynUNet(LibraryNetwork):
         image_size: Edge, or height and width, of the images to plan for, in pixels.
 
     Shape:
-        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W); in training a list of them and
+        of (B, num_classes, H/2^i, W/2^i).
 
     Raises:
-        ValueError: ``image_size`` is less than 16.
+        UserError: The images are too small to plan for.
     """
 
     least = 2
@@ -93,6 +96,7 @@ class DynUNet(LibraryNetwork):
         super().__init__()
         strides = planned_strides(image_size)
         self.stride = total_stride(strides)
+        coarse = len(strides) - 3  # all levels of the decoder but the first and the deepest
         self.network = library(NETS).DynUNet(
             spatial_dims=2,
             in_channels=in_channels,
@@ -100,7 +104,29 @@ class DynUNet(LibraryNetwork):
             kernel_size=[3] * len(strides),
             strides=strides,
             upsample_kernel_size=strides[1:],
+            deep_supervision=coarse > 0,
+            deep_supr_num=max(coarse, 1),
         )
+
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """The logits of images whose sides are multiples of `stride`.
+
+        MONAI's ``forward`` gives the same, but enlarges the coarse ones and keeps them.
+        """
+        network, x, skips = self.network, image, []
+        for stage in (network.input_block, *network.downsamples):
+            x = stage(x)
+            skips.append(x)
+        x = network.bottleneck(x)
+        maps = []
+        for stage in network.upsamples:
+            x = stage(x, skips.pop())
+            maps.append(x)
+        logits = network.output_block(maps.pop())
+        if not self.training or not network.deep_supervision:
+            return logits
+        heads = network.deep_supervision_heads
+        return [logits, *(head(x) for head, x in zip(heads, reversed(maps), strict=False))]
 
 
 class SwinUNETR(LibraryNetwork):

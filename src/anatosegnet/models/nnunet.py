@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
+from anatosegnet.errors import UserError
 from anatosegnet.models.libraries import LibraryNetwork, library
 
 SMALLEST = 4
@@ -17,7 +18,8 @@ class NNUNet(LibraryNetwork):
     """nnU-Net's ``ResidualEncoderUNet`` as nnU-Net v2 plans it for a 2-D patch.
 
     Its presets M, L and XL differ in patch size and batch size alone. Widths are 32·2^i up to
-    512, with InstanceNorm and LeakyReLU; weights start as nnU-Net starts them.
+    512, with InstanceNorm and LeakyReLU; weights start as nnU-Net starts them. In training it gives
+    the logits of all levels of the decoder but the deepest, whose weight nnU-Net sets to zero.
 
     Args:
         num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
@@ -25,10 +27,11 @@ class NNUNet(LibraryNetwork):
         image_size: Edge, or height and width, of the images to plan for, in pixels.
 
     Shape:
-        (B, in_channels, H, W) -> logits (B, num_classes, H, W).
+        (B, in_channels, H, W) -> logits (B, num_classes, H, W); in training a list of them and
+        of (B, num_classes, H/2^i, W/2^i).
 
     Raises:
-        UserError: The package dynamic-network-architectures is missing.
+        UserError: The images are too small to plan for, or the library is missing.
     """
 
     least = 2
@@ -56,12 +59,15 @@ class NNUNet(LibraryNetwork):
             norm_op_kwargs={"eps": 1e-5, "affine": True},
             nonlin=nn.LeakyReLU,
             nonlin_kwargs={"inplace": True},
+            deep_supervision=True,
         )
         self.network.apply(self.network.initialize)
-        # it builds a head for every level, which only deep supervision uses
-        heads = self.network.decoder.seg_layers
-        for index in range(len(heads) - 1):
-            heads[index] = nn.Identity()
+        self.network.decoder.seg_layers[0] = nn.Identity()  # of the deepest level
+
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """The logits of images whose sides are multiples of `stride`."""
+        *outputs, _ = self.network(image)
+        return outputs if self.training else outputs[0]
 
 
 def planned_strides(image_size: int | Sequence[int]) -> list[tuple[int, int]]:
@@ -72,16 +78,24 @@ def planned_strides(image_size: int | Sequence[int]) -> list[tuple[int, int]]:
 
     Args:
         image_size: Edge, or height and width, in pixels.
+
+    Raises:
+        UserError: They allow less than two stages below the first.
     """
     sides = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
     strides = [(1, 1)]
     while True:
         halved = [side >= 2 * SMALLEST for side in sides]
         if not any(halved) or (sum(halved) == 1 and max(sides) < 3 * SMALLEST):
-            return strides
+            break
         rows, columns = (2 if half else 1 for half in halved)
         strides.append((rows, columns))
         sides = [math.ceil(sides[0] / rows), math.ceil(sides[1] / columns)]
+    if len(strides) < 3:
+        raise UserError(
+            f"image_size={image_size} is too small for this network: 16 pixels and more"
+        )
+    return strides
 
 
 def total_stride(strides: Sequence[tuple[int, int]]) -> tuple[int, int]:
