@@ -1,5 +1,6 @@
 """Every loss, optimiser and schedule trains and resumes; settings that must go together."""
 
+from operator import mul
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ from omegaconf import OmegaConf
 from anatosegnet.config.composition import config_directory
 from anatosegnet.data.datamodule import SegmentationDataModule
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.evaluation.settings import group_settings, setting_of
+from anatosegnet.files.rows import read_rows
+from anatosegnet.run import Run
+from anatosegnet.train import train
 from anatosegnet.training.recipes import settle
-from tests.running import compose
+from tests.running import compose, compose_tiny
 from tests.tiny import EPOCHS, fit, tiny_config, tiny_data, tiny_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -128,6 +133,38 @@ def test_benchmark_protocol() -> None:
     assert (config.loss.dice_weight, config.loss.ce_weight) == (1.0, 0.5)
     assert config.trainer.max_epochs == 300
     assert config.callbacks.best.monitor == "val/iou_batch_pooled"
+
+
+def test_the_batch_pooled_score_is_rebuilt_from_the_list(tmp_path: Path) -> None:
+    """Breaks if the score that stands beside the benchmark's is pooled in another order or batch.
+
+    Eight images in the order of the published list, then the three that are left.
+    """
+    run = Run(tmp_path / "run", trust=["tests"])
+    names = list(tiny_data("data.count=24").prepared.cases)
+    order = [*names[20:12:-1], *names[4:7]]
+    (tmp_path / "busi_val1.txt").write_text("\n".join(order))
+    rest = [name for name in names if name not in order]
+    (tmp_path / "busi_train1.txt").write_text("\n".join(rest))
+    lists = ("split=benchmark", f"split.directory={tmp_path}", "data.batch_size=3")
+    train(compose_tiny(run.directory, *lists, "trainer.max_epochs=1", "test=true"), run)
+    settings = ("at=model", "surface=false", "extremes=1", "device=cpu")
+    scores = evaluate(run, compose(*settings, name="evaluate"))
+    (table,) = run.directory.glob("evaluation/*/scores.csv")
+    columns = ("lesion_area", "predicted_area", "iou")
+    rows = read_rows(table)[1]
+    assert [row["id"] for row in rows] == order
+    both, iou = [], []
+    for row in rows:
+        truth, prediction, score = (float(row[column]) for column in columns)
+        both.append((truth + prediction) / (1 + score))  # pixels of the union
+        iou.append(score)
+    pooled = [
+        sum(map(mul, iou[part], both[part])) / sum(both[part]) for part in (slice(8), slice(8, 11))
+    ]
+    expected = (8 * pooled[0] + 3 * pooled[1]) / 11
+    assert scores["iou_batch_pooled"] == pytest.approx(expected, abs=1e-6)
+    assert run.summary["test/iou_batch_pooled"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("model", [path.stem for path in config_directory().glob("model/*.yaml")])
