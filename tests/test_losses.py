@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import anatosegnet.losses
 from anatosegnet.losses import DiceCELoss, FocalLoss, HausdorffLoss, TverskyLoss
+from anatosegnet.metrics.overlap import two_logits
 
 LOSSES = [DiceCELoss(), FocalLoss(), TverskyLoss(), HausdorffLoss()]
 
@@ -137,3 +138,13 @@ def test_dice_ce_is_monais() -> None:
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(), *LOSSES], ids=lambda loss: type(loss).__name__
+)
+def test_one_logit_is_the_difference_of_two(loss: nn.Module) -> None:
+    """Breaks if a network with a sigmoid is trained by another loss than one with a softmax."""
+    two, mask = torch.randn(2, 2, 6, 6), torch.randint(0, 2, (2, 6, 6))
+    one = two[:, 1:] - two[:, :1]
+    torch.testing.assert_close(loss(two_logits(one), mask), loss(two, mask))

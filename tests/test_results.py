@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from scripts.figure_ablation import MARKS, find, lines
 
 from anatosegnet.evaluation.published import faults, faults_of_files
 from anatosegnet.run import Run
@@ -25,3 +26,12 @@ def test_all_that_is_published_is_a_run() -> None:
     assert RUNS
     tables = [path for path in RESULTS.rglob("*.gz") if not set(path.parents) & set(RUNS)]
     assert not tables
+
+
+@pytest.mark.slow
+def test_the_ablation_is_what_its_scores_give() -> None:
+    """Breaks if docs/ablation.md says other numbers than the published scores give."""
+    page = (RESULTS.parent / "docs" / "ablation.md").read_text(encoding="utf-8")
+    written = page.partition(MARKS[0])[2].partition(MARKS[1])[0]
+    again = "\n".join(lines(find(RESULTS / "ablation")))
+    assert written.strip() == again.strip(), "python scripts/figure_ablation.py writes it anew"

@@ -11,6 +11,7 @@ from anatosegnet.metrics.overlap import (
     count_pixels,
     lesion_probability,
     overlap_scores,
+    two_logits,
 )
 
 
@@ -56,6 +57,24 @@ def test_lesion_probability_is_in_full_precision() -> None:
     probability = lesion_probability(logits.to(torch.bfloat16))
     assert probability.dtype == torch.float32
     assert probability.item() == pytest.approx(0.8, abs=5e-3)
+
+
+@pytest.mark.parametrize("background", [0.0, -3.0, 40.0])
+def test_one_logit_is_the_difference_of_two(background: float) -> None:
+    """Breaks if a sigmoid's output scores otherwise than a softmax's, at the threshold too."""
+    one = torch.linspace(-30, 30, 7 * 2 * 9).reshape(7, 1, 2, 9)  # it passes 0 without touching it
+    one[0, 0, 0, 0] = 0.0  # as sure of one as of the other: no lesion
+    two = torch.cat([torch.full_like(one, background), background + one], dim=1)
+    assert torch.equal(two_logits(two), two)
+    assert two_logits(one).shape == two.shape
+    torch.testing.assert_close(lesion_probability(one), lesion_probability(two))
+    torch.testing.assert_close(lesion_probability(one), one[:, 0].sigmoid())
+    counts = []
+    for logits in (one, two):
+        pixels = PixelCounts()
+        pixels.update(logits, (one[:, 0] > 5).long(), list(range(7)))
+        counts.append(pixels.compute())
+    assert torch.equal(*counts)
 
 
 def test_counts_do_not_depend_on_batches_and_repeats() -> None:

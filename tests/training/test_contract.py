@@ -1,5 +1,6 @@
 """What a network or a loss of someone's own does wrong is said before a run begins."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.run import Run
 from anatosegnet.train import train
@@ -17,7 +19,7 @@ from anatosegnet.training.build import build_module, build_trainer
 from anatosegnet.training.contract import require_contract
 from anatosegnet.training.module import SegmentationModule
 from tests.networks import Tiny
-from tests.running import compose_tiny
+from tests.running import compose, compose_tiny
 
 
 class Odd(Tiny):
@@ -131,6 +133,36 @@ def test_one_logit_scores_as_two(tmp_path: Path) -> None:
         )
     for score in ("val/loss", "test/loss", "test/iou", "test/dice"):
         assert summaries[0][score] == pytest.approx(summaries[1][score], abs=2e-4), score
+
+
+def test_one_logit_is_evaluated_and_predicted_as_two(tmp_path: Path) -> None:
+    """Breaks if a verb reads one logit of the lesion as something else than two of both."""
+    first, second = (Run(tmp_path / name, trust=["tests"]) for name in ("two", "one"))
+    config = compose_tiny(first.directory, "trainer.max_epochs=1", "callbacks.panels=null")
+    train(config, first)
+    shutil.copytree(first.directory, second.directory)
+    config = first.config
+    config.model._target_ = "tests.training.test_contract.OfLesion"  # its weights have these names
+    config.run_dir = str(second.directory)
+    second.write_config(config)
+    settings = ("at=model", "surface=false", "extremes=1", "device=cpu")
+    two, one = (evaluate(run, compose(*settings, name="evaluate")) for run in (first, second))
+    for score in ("iou", "dice", "iou_batch_pooled", "brier"):
+        assert one[score] == pytest.approx(two[score], abs=1e-6), score
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    two, one = (Predictor.from_run(run, "cpu").probabilities([image]) for run in (first, second))
+    np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_three_classes_are_one_line(tmp_path: Path) -> None:
+    """Breaks if a network of three classes trains as if its third were lesion or background."""
+    settings = ("model=unext", "model.num_classes=3", "data=phantom", "data.count=12")
+    small = ("data.image_size=32", "data.num_workers=0", "trainer=cpu", "split=holdout")
+    config = compose(*settings, *small, f"run_dir={tmp_path / 'run'}")
+    with pytest.raises(UserError, match="model: UNeXt gives 2×3×32×32") as caught:
+        train(config, Run(tmp_path / "run"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from anatosegnet.errors import UserError
 from anatosegnet.models.attention import AnatomicalAttention, Bias, Differential
 from anatosegnet.models.decoder import Decoder
 from anatosegnet.models.encoder import Encoder
@@ -38,7 +39,7 @@ class AnatoSegNet(nn.Module):
     The attended features of a level are both its skip and what the next encoder stage reads.
 
     Args:
-        encoder: A timm model with five feature levels.
+        encoder: A timm model with maps of 1/4 to 1/32 of the image; see `Encoder`.
         num_classes: Channels of the logits: 2 (background, lesion), or 1 (lesion).
         in_channels: Channels of the image.
         pretrained: Start the encoder from its ImageNet weights.
@@ -50,7 +51,7 @@ class AnatoSegNet(nn.Module):
 
     Raises:
         ValueError: An attention setting or the image's size is out of range.
-        UserError: The encoder or its weights cannot be had.
+        UserError: The encoder or its weights cannot be had, or attention cannot stand there in it.
     """
 
     def __init__(
@@ -71,6 +72,12 @@ class AnatoSegNet(nn.Module):
             names = ", ".join(get_args(Placement))
             raise ValueError(f"attention placement={attention.placement!r} must be one of {names}")
         self.encoder = Encoder(encoder, in_channels, pretrained, encoder_weights)
+        if not set(attention.levels) <= set(self.encoder.attended):
+            raise UserError(
+                f"model.attention.levels={list(attention.levels)}: the next stage of "
+                f"model.encoder={encoder} could not read them; it takes attention at levels among "
+                f"{list(self.encoder.attended)}, or none (model=unet)"
+            )
         self.placement = attention.placement
         # keyed by level, so that the weights of one level keep their name in every ablation
         self.attentions = nn.ModuleDict(
@@ -111,16 +118,14 @@ class AnatoSegNet(nn.Module):
                 f"images of {height}×{width} pixels are too small; "
                 f"the network needs at least {MINIMUM_SIZE}×{MINIMUM_SIZE}"
             )
-        x, features = image, []
-        for level, stage in enumerate(self.encoder.stages, start=1):
-            x = stage(x)
-            if str(level) in self.attentions:
-                x = self._attend(str(level), x)
-            features.append(x)
-        return self.decoder(features, (height, width))
+        return self.decoder(self.encoder(image, self._attend), (height, width))
 
-    def _attend(self, level: str, x: Tensor) -> Tensor:
-        attention = self.attentions[level]
+    def _attend(self, level: int, x: Tensor) -> Tensor:
+        """The features of a level after its attention, if it has one."""
+        key = str(level)
+        if key not in self.attentions:
+            return x
+        attention = self.attentions[key]
         if self.placement == "replace":
             return attention(x)
-        return x + attention(self.norms[level](x) if self.placement == "prenorm" else x)
+        return x + attention(self.norms[key](x) if self.placement == "prenorm" else x)

@@ -1,0 +1,244 @@
+"""The tables and the picture of docs/ablation.md, from the scores under results/ablation.
+
+    python scripts/figure_ablation.py [--runs results/ablation] [--docs docs]
+
+Folders are named FORM-foldK, with -seedS and -Npx behind it where the seed is not 0 or the images
+are not of 128 px. Each form is compared with ``unet`` on the folds that both have, with
+``compare``'s own statistics: a bootstrap over groups, a paired permutation test, and Holm's
+correction over the forms.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame
+
+from anatosegnet.cli import errors_in_one_line
+from anatosegnet.console import p_value, rounded
+from anatosegnet.errors import UserError
+from anatosegnet.evaluation.compare import read_evaluation
+from anatosegnet.evaluation.comparison import compare_settings, readable, require_same_cases
+from anatosegnet.evaluation.evaluate import evaluation_directory
+from anatosegnet.files.writing import replacing
+from anatosegnet.metrics.statistics import holm
+from anatosegnet.report.markdown import table_lines
+from anatosegnet.report.reading import read_summary
+from anatosegnet.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = re.compile(r"(?P<form>\w+)-fold(?P<fold>\d+)(?:-seed(?P<seed>\d+))?(?:-(?P<size>\d+)px)?")
+MARKS = ("<!-- table -->", "<!-- end of table -->")
+DATASETS = {"busi": "BUSI", "breast_lesions_usg": "BrEaST"}
+BASELINE = "unet"
+# in the order of the rows; others follow under their own name
+FORMS = {
+    BASELINE: "no attention",
+    "replace": "features replaced, as described",
+    "released": "features replaced, as the released code",
+    "residual": "x + attention(x)",
+    "prenorm": "x + proj(attention(norm x)), proj from 0",
+    "plain": "prenorm, neither bias nor differences",
+    "learned": "prenorm, learned γ",
+    "spread": "prenorm, learned γ from 0.25 to 4",
+    "height": "prenorm, γ by image height",
+    "local": "prenorm, position-aware V",
+    "mlp": "prenorm, MLP behind it",
+    "levels345": "prenorm, levels 3 to 5",
+    "unet_enc01": "no attention, encoder at a tenth of the rate",
+    "unet_ema": "no attention, mean of the weights (EMA)",
+}
+OF_ONE_RUN = re.compile(r"(split\.fold|seed|run_dir|resume)=")
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe & Ito: told apart by all readers
+
+
+class Published(NamedTuple):
+    """A published run, by its folder's name; seed and size (px) are None where it says none."""
+
+    form: str
+    fold: int
+    seed: int | None
+    size: int | None
+    run: Run
+
+
+def main() -> None:
+    """Write the tables into docs/ablation.md, and the picture beside it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=ROOT / "results" / "ablation")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    given = parser.parse_args()
+    with errors_in_one_line():
+        runs = find(given.runs)
+        page = given.docs / "ablation.md"
+        before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+        text = "\n".join([MARKS[0], *lines(runs), MARKS[1]])
+        with replacing(page) as path:
+            path.write_text(before + text + rest.partition(MARKS[1])[2], encoding="utf-8")
+        of_folds = [run for run in runs if run.seed is None and run.size is None]
+        draw({name: compared(of_folds, name, "folds") for name in DATASETS}, given.docs)
+    print(f"written {page} and {page.with_suffix('.png')}, from {len(runs)} runs")
+
+
+def find(folder: Path) -> list[Published]:
+    """The published runs in a folder, their forms in the order of `FORMS`."""
+    found = []
+    for path in sorted(path.parent for path in folder.glob("*/config.yaml")):
+        named = FOLDER.fullmatch(path.name)
+        if named:
+            seed, size = (int(n) if n else None for n in (named["seed"], named["size"]))
+            found.append(Published(named["form"], int(named["fold"]), seed, size, Run.open(path)))
+    order = [*FORMS, *sorted({run.form for run in found} - set(FORMS))]
+    return sorted(found, key=lambda run: (order.index(run.form), run.fold, run.seed or 0))
+
+
+def lines(runs: list[Published]) -> list[str]:
+    """What stands between the marks: a table of folds, of seeds, and of other sizes."""
+    text = []
+    of_folds = [run for run in runs if run.seed is None and run.size is None]
+    text += ["", *table(of_folds, "folds")]
+    several = {(run.form, run.fold) for run in runs if run.seed and run.size is None}
+    if several:
+        folds = ", ".join(str(fold) for fold in sorted({fold for _, fold in several}))
+        seeds = [run for run in runs if (run.form, run.fold) in several and run.size is None]
+        text += ["", f"Several seeds on fold {folds}:", "", *table(seeds, "seeds")]
+    for size in sorted({run.size for run in runs if run.size}):
+        text += [
+            "",
+            f"At {size} px:",
+            "",
+            *table([run for run in runs if run.size == size], "runs"),
+        ]
+    text += [
+        "",
+        "What each form was given beyond the command below, and the commits that trained it:",
+    ]
+    return [*text, "", *given_to(runs)]
+
+
+def table(runs: list[Published], repeated: str) -> list[str]:
+    """A table in markdown, a row for each form and columns for each dataset."""
+    whole = DataFrame()
+    for dataset, title in DATASETS.items():
+        numbers = compared(runs, dataset, repeated).set_index("setting")
+        shown = readable(numbers.reset_index()).set_index(numbers.index)
+        if whole.empty:
+            whole = numbers[["units", "images"]].rename(columns={"units": repeated})
+        shown = shown.drop(columns=["setting", "runs"]).add_prefix(f"{title}: ")
+        whole = whole.join(shown)
+    columns = ["form", *whole.columns]
+    return table_lines(columns, whole.fillna("").reset_index().to_numpy().tolist())
+
+
+def compared(runs: Iterable[Published], dataset: str, repeated: str) -> DataFrame:
+    """`compare_settings` of each form beside the baseline, on the folds and seeds both have.
+
+    Args:
+        runs: The runs of all forms; of each form one for a fold and seed.
+        dataset: Whose scores are compared.
+        repeated: What the runs of a form differ in.
+
+    Returns:
+        A row for each form, with its folds or seeds as ``units``, and Holm's correction over all.
+    """
+    units: dict[str, dict[tuple[int, int], DataFrame]] = {}
+    for run in runs:
+        folder = evaluation_directory(run.run, dataset, "original")
+        if folder.exists():
+            scores = read_evaluation(run.run, folder, read_summary(folder / "summary.json"))
+            units.setdefault(run.form, {})[run.fold, run.seed or 0] = scores
+    if BASELINE not in units:
+        raise UserError(f"{dataset}: no {BASELINE} is there to compare {', '.join(units)} with")
+    rows = []
+    for form, mine in units.items():
+        shared = sorted(mine.keys() & units[BASELINE].keys())
+        if shared:
+            both = {name: [units[name][unit] for unit in shared] for name in (BASELINE, form)}
+            require_same_cases(both)
+            row = compare_settings(both, [repeated] * len(both), BASELINE, ["iou"]).iloc[[-1]]
+            place = 1 if repeated == "seeds" else 0
+            rows.append(row.assign(units=", ".join(str(unit[place]) for unit in shared)))
+    whole = pandas.concat(rows, ignore_index=True)
+    if "iou_p" in whole:
+        tested = whole["iou_p"].notna()
+        whole.loc[tested, "iou_p_holm"] = holm(whole.loc[tested, "iou_p"].tolist())
+    return whole
+
+
+def given_to(runs: list[Published]) -> list[str]:
+    """A table of the overrides of each form that not all forms were given, and of commits."""
+    overrides: dict[str, dict[str, None]] = {}
+    commits: dict[str, dict[str, None]] = {}
+    for run in runs:
+        summary = run.run.summary
+        own = [o for o in summary.get("overrides", ()) if not OF_ONE_RUN.match(o)]
+        overrides.setdefault(run.form, {}).update(dict.fromkeys(own))
+        commits.setdefault(run.form, {})[str(summary.get("git_commit"))[:7]] = None
+    common = set.intersection(*(set(own) for own in overrides.values()))
+    rows = [
+        [
+            form, FORMS.get(form, ""), " ".join(o for o in own if o not in common),
+            " ".join(commits[form]),
+        ]
+        for form, own in overrides.items()
+    ]  # fmt: skip
+    return table_lines(["form", "in words", "given", "commits"], rows)
+
+
+def draw(tables: Mapping[str, DataFrame], folder: Path) -> None:
+    """Draw ``ablation.png``: the differences to the baseline, a panel for each dataset."""
+    busi, others = (tables[name].set_index("setting") for name in DATASETS)
+    forms = [form for form in busi.index if form != BASELINE]
+    figure = Figure(figsize=(12, 1.3 + 0.46 * len(forms)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharex=True)
+    panel(left, busi, forms, "in domain: BUSI, the folds named")
+    panel(right, others, forms, f"zero-shot: BrEaST, {others['images'].max()} images")
+    beside = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "center"}
+    for place, form in enumerate(forms):
+        folds, images = busi.loc[form, ["units", "images"]]
+        left.text(-0.03, place - 0.17, form, fontsize=9, weight="bold", **beside)
+        about = f"{FORMS[form]}; " if form in FORMS else ""
+        about += f"folds {folds}; {images} images"
+        left.text(-0.03, place + 0.2, about, fontsize=7, color=GREY, **beside)
+    with replacing(folder / "ablation.png") as path:
+        figure.savefig(path)
+
+
+def panel(axis: Axes, rows: DataFrame, forms: list[str], title: str) -> None:
+    """A forest plot: a dot and its 95 % interval for each form, filled where p < 0.05."""
+    axis.axvline(0, color=GREY, linewidth=1)
+    for place, form in enumerate(forms):
+        if form not in rows.index:
+            continue
+        row = rows.loc[form]
+        mean, p = row["iou_difference"], row["iou_p_holm"]
+        colour = GREY if p >= 0.05 else BLUE if mean > 0 else ORANGE
+        ends = (row["iou_difference_low"], row["iou_difference_high"])
+        axis.plot(ends, (place, place), color=colour, linewidth=2.2, solid_capstyle="butt")
+        inside = "white" if p >= 0.05 else colour
+        axis.plot(mean, place, "o", color=colour, markersize=7, markerfacecolor=inside)
+        beside = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 8}
+        axis.text(1.02, place, rounded(mean, 3, "+"), **beside)
+        axis.text(1.18, place, p_value(p), **beside)
+    for place, head in ((1.02, "diff."), (1.18, "p")):
+        axis.text(place, 1.01, head, transform=axis.transAxes, fontsize=8, color=GREY)
+    axis.set_title(title, fontsize=9.5, loc="left")
+    axis.set_xlabel("IoU per image minus that of unet, 95 % interval", fontsize=8.5)
+    axis.set_ylim(len(forms) - 0.4, -0.6)
+    axis.set_yticks([])
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.tick_params(labelsize=8)
+    axis.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()
