@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +67,8 @@ class Shell:
             status: Expected exit status; that of a mistake (2) must be one line.
             **environment: Variables to set, None to take away.
         """
-        module = importlib.import_module(f"anatosegnet.{verb}")
         out, err = self.folder / ".out", self.folder / ".err"
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            _run(module, arguments, self.folder, (out, err), environment)
+        pid = self.start(verb, *arguments, streams=(out, err), **environment)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         said = [
             line for line in err.read_text().splitlines(True) if not line.startswith("reading ")
@@ -87,6 +83,31 @@ class Shell:
             # what is wrong with data is a line each
             assert all(line.startswith("  - ") for line in lines[1:]), result
         return result
+
+    def start(
+        self,
+        verb: str,
+        *arguments: str,
+        streams: Sequence[Path],
+        prepare: Callable[[], object] = bool,
+        **environment: str | None,
+    ) -> int:
+        """Start a program as `__call__` does, and return its process number.
+
+        Args:
+            verb: Such as ``train``.
+            *arguments: Of the command line.
+            streams: Files for what it prints, and for its errors.
+            prepare: Called in the new process before the program.
+            **environment: Variables to set, None to take away.
+        """
+        module = importlib.import_module(f"anatosegnet.{verb}")
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            prepare()
+            _run(module, arguments, self.folder, streams, environment)
+        return pid
 
 
 def _run(
