@@ -13,6 +13,7 @@ import pytest
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.run_list import list_runs
+from tests.commands import Shell
 from tests.running import wait_for
 
 
@@ -129,6 +130,16 @@ def test_damaged_and_foreign_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(remarks) == len(bad)
     for name in bad:
         assert sum(f"/{name}: " in remark for remark in remarks) == 1
+
+
+def test_a_folder_stands_alone(shell: Shell) -> None:
+    """Breaks if runs DIR is not understood, or only where DIR needs no quotes."""
+    write_run(shell.folder / "my runs (1)" / "a", state="finished")
+    for given in ("my runs (1)", "./my runs (1)/", "dir='my runs (1)'"):
+        assert shell("runs", given).output.splitlines()[1].split()[:2] == ["a", "finished"]
+    options = ("--config-dir", str(shell.configs))
+    assert "hold" in shell("runs", *options, str(shell.configs)).output
+    assert "there is no folder none" in shell("runs", "none", status=2).errors
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
