@@ -51,6 +51,13 @@ def test_it_starts_from_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(tensor, theirs[key]) for key, tensor in encoder.state_dict().items())
 
 
+def test_swin_takes_all_sizes() -> None:
+    """Breaks if an encoder stays bound to the images it was trained on, as timm has it."""
+    with torch.device("meta"):
+        network = SMP(encoder_name="tu-swin_tiny_patch4_window7_224", pretrained=False).eval()
+        assert network(torch.zeros(1, 3, 90, 131)).shape == (1, 2, 90, 131)
+
+
 def test_it_starts_from_a_file(tmp_path: Path) -> None:
     """Breaks if the weights of a local file are left aside, or their names are others there."""
     model = timm.create_model("resnet18", num_classes=0)

@@ -171,16 +171,23 @@ def _create(name: str, in_channels: int, pretrained: bool, weights: str | None) 
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models())
         raise UserError(f"model.encoder={name} is no timm model{near}")
-    create = functools.partial(timm.create_model, name, features_only=True, in_chans=in_channels)
-    with contextlib.suppress(Exception), torch.device("meta"):  # Swin then takes all sizes
-        create(strict_img_size=False)
-        create = functools.partial(create, strict_img_size=False)
+    create = for_all_sizes(
+        functools.partial(timm.create_model, name, features_only=True, in_chans=in_channels)
+    )
     if pretrained or weights is not None:
         return with_timm_weights(name, weights, create)
     try:
         return create()
     except Exception as error:
         raise UserError(f"model.encoder={name} gives no feature maps: {reason(error)}") from error
+
+
+def for_all_sizes(create: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """What makes a network of timm, such that those of Swin's kind take images of all sizes."""
+    with contextlib.suppress(Exception), torch.device("meta"):
+        create(strict_img_size=False)
+        return functools.partial(create, strict_img_size=False)
+    return create
 
 
 def _cut(network: Any, levels: list[str]) -> list[nn.Module] | None:

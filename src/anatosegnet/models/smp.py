@@ -9,6 +9,7 @@ import timm
 from torch import nn
 
 from anatosegnet.errors import UserError, reason
+from anatosegnet.models.encoder import for_all_sizes
 from anatosegnet.models.libraries import LibraryNetwork, library
 from anatosegnet.models.pretrained import did_you_mean, from_hub, no_weights, with_timm_weights
 
@@ -61,11 +62,13 @@ class SMP(LibraryNetwork):
                 f"model.encoder_name={encoder_name} is no encoder of segmentation-models-pytorch"
                 + did_you_mean(encoder_name, known)
             )
-        build = functools.partial(
+        build: Callable[..., nn.Module] = functools.partial(
             smp.create_model, arch, encoder_name, in_channels=in_channels, classes=num_classes
         )
         if arch == "DPT":  # else bound to the images that its vision transformer was trained on
             build = functools.partial(build, dynamic_img_size=True)
+        elif of_timm:
+            build = for_all_sizes(functools.partial(build, encoder_weights=None))
         try:
             self.network = build(encoder_weights=None)
         except Exception as error:
