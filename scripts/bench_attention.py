@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet
 from anatosegnet.models.attention import forward_difference
+from anatosegnet.training.build import cpu_has_bf16
 
 Step = Callable[[], Any]
 MAPS = ((8, 1024, 16), (8, 2048, 8), (2, 1024, 32))  # batch, channels, edge
@@ -102,13 +103,13 @@ def machine(device: str) -> str:
     ]
     processor = names[0].split(":")[1].strip() if names else platform.processor()
     bf16 = "with" if has_bf16(device) else "without"
-    return f"{processor}, {os.cpu_count()} cores, {bf16} bf16 instructions"
+    threads = torch.get_num_threads()
+    return f"{processor}, {os.cpu_count()} cores ({threads} used), {bf16} bf16 instructions"
 
 
 def has_bf16(device: str) -> bool:
     """Whether bf16 is computed and not emulated, which would take minutes and tell nothing."""
-    flags = Path("/proc/cpuinfo").read_text() if device == "cpu" else ""
-    return device == "cuda" or "avx512_bf16" in flags or "amx_bf16" in flags
+    return device == "cuda" or cpu_has_bf16()
 
 
 def attention_speed(device: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def attention_speed(device: str, arguments: argparse.Namespace) -> list[dict[str
             rows += compare("attention", case, steps, device, arguments.repeats)
             if device == "cuda":
                 work = attention_flops(batch, channels, edge**2, edge)
-                rate = matmul_rate(precision)
+                rate = matmul_rate(precision, device)
                 for row in rows[-len(steps) :]:
                     row["share_of_matmul_rate"] = round(work / row["seconds"] / rate, 3)
     show("Attention, forward + backward", rows)
@@ -230,18 +231,19 @@ def attention_flops(batch: int, channels: int, tokens: int, rows: int) -> float:
     return 3 * 2.0 * batch * tokens * (projections + products)
 
 
-def matmul_rate(precision: str, size: int = 8192) -> float:
+def matmul_rate(precision: str, device: str, size: int | None = None) -> float:
     """Multiplications and additions a second in a large matrix product on this device."""
+    size = size or (8192 if device == "cuda" else 4096)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(size, size, device="cuda", dtype=dtype)
-    for _ in range(3):
-        a @ a
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(10):
-        a @ a
-    torch.cuda.synchronize()
-    return 10 * 2.0 * size**3 / (time.perf_counter() - start)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(a, a)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / statistics.median(seconds[2:])
 
 
 def memory(device: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
 """Speed of training beside a plain PyTorch loop, of starting up, and of other sizes and batches.
 
     python scripts/bench_training.py [--output bench_training.csv] [--quick]
-                                     [--only start|speed|loader|sizes]
+                                     [--only start|speed|profile|loader|sizes]
 
 The plain loop is written as the authors' protocol reads: images decoded, resized and augmented
 with PIL in the training process, float32, contiguous, Adam, and scikit-learn's F1 on every batch.
-It is compared with the whole ``train`` command: same network, same cases, the same number of
-batches, processes in turn. Timed are the training parts of epochs 2 and 3; the first warms up.
-Data: BUSI under ANATOSEGNET_DATA_DIR, else simulated images written as PNG. On a GPU the table
-says the share of the device's measured bf16 matmul rate.
+It is compared with the whole ``train`` command, as it is and with ``compile=true``: same network,
+same cases, the same number of batches, processes in turn. Timed are the training parts of epochs 2
+and 3; the first warms up. In each round the device's rate in a large matrix product is measured
+too, in float32 and, where it has instructions for it, in bf16; the share of it is in the precision
+of the row. ``profile`` says which operations a step's time goes to.
+Data: BUSI under ANATOSEGNET_DATA_DIR, else simulated images written as PNG.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from anatosegnet.data.build import build_data, build_found_data
 from anatosegnet.data.datasets.phantom import PhantomSource
 from anatosegnet.data.prepared import find_data
+from anatosegnet.errors import UserError
 from anatosegnet.run import Run
+from anatosegnet.training.begin import quieten
 from anatosegnet.training.build import build_module, build_trainer, settle_precision
-from bench_attention import machine, matmul_rate, show
+from bench_attention import has_bf16, machine, matmul_rate, ratio, show
 
 Row = dict[str, Any]
 EPOCHS = 3
+OPERATIONS = 12  # shown of a profile
 
 
 class EpochTimes(lightning.Callback):
@@ -82,9 +87,14 @@ def main() -> None:
     """Measure, print the tables, write the csv."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("bench_training.csv"))
-    parser.add_argument("--only", choices=("start", "speed", "loader", "sizes"))
+    parser.add_argument("--only", choices=("start", "speed", "profile", "loader", "sizes"))
     parser.add_argument("--quick", action="store_true", help="tiny, to try the script")
-    parser.add_argument("--encoder", default="resnet50.tv_in1k")
+    parser.add_argument(
+        "--encoder",
+        nargs="+",
+        default=["resnet50.tv_in1k", "tf_efficientnet_lite0"],
+        help="of speed and profile; the others take the first",
+    )
     parser.add_argument("--batch", type=int, help="images; default 16 on a GPU, 8 on a CPU")
     parser.add_argument("--batches", type=int, help="of an epoch; default 28 on a GPU, 4 on a CPU")
     parser.add_argument("--repeats", type=int, default=2)
@@ -98,11 +108,18 @@ def main() -> None:
     given.workers = (8 if cuda else 2) if given.workers is None else given.workers
     given.size = 256
     if given.quick:
-        given.encoder, given.batch, given.batches, given.size = "resnet18", 2, 2, 64
+        given.encoder, given.batch, given.batches, given.size = ["resnet18"], 2, 2, 64
+    given.encoders, given.encoder = given.encoder, given.encoder[0]
     if given.plain:
         plain_loop(given, Path(given.plain))
         return
-    parts = {"start": start, "speed": speed, "loader": loader, "sizes": sizes}
+    parts: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+        "start": start,
+        "speed": lambda given: of_each_encoder(speed, given),
+        "profile": lambda given: of_each_encoder(profile, given),
+        "loader": loader,
+        "sizes": sizes,
+    }
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         given.folder = Path(folder)
@@ -110,6 +127,16 @@ def main() -> None:
             rows += parts[part](given)
             write(rows, given.output)  # what is measured is kept, whatever comes
     print(f"{machine(given.device)}, torch {torch.__version__}; written {given.output}")
+
+
+def of_each_encoder(
+    part: Callable[[argparse.Namespace], list[Row]], given: argparse.Namespace
+) -> list[Row]:
+    """The rows of a part of the measurements for each encoder."""
+    rows = []
+    for encoder in given.encoders:
+        rows += part(argparse.Namespace(**{**vars(given), "encoder": encoder}))
+    return rows
 
 
 def write(rows: list[Row], path: Path) -> None:
@@ -150,27 +177,27 @@ def write_phantoms(folder: Path, count: int, size: int) -> None:
         cv2.imwrite(str(folder / "labels" / f"{name}.png"), mask * 255)
 
 
-def run_verb(command: list[str]) -> None:
-    """Run one of the programs; its output is shown if it fails."""
+def run_verb(command: list[str]) -> str:
+    """Run one of the programs; returns what it says if it fails, else nothing."""
     places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-m", f"anatosegnet.{command[0]}", *command[1:]],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places},
     )  # fmt: skip
-    if result.returncode:
-        sys.exit(result.stdout + result.stderr)
+    return result.stdout + result.stderr if result.returncode else ""
 
 
 def settings(given: argparse.Namespace, **changes: Any) -> list[str]:
     """Overrides of the training that is measured."""
-    values = {"size": given.size, "batch": given.batch, **changes}
+    defaults = {"size": given.size, "batch": given.batch, "compile": given.device == "cuda"}
+    values = {**defaults, **changes}
     return [
         *dataset(given), f"model.encoder={given.encoder}", "model.pretrained=false",
         f"data.image_size={values['size']}", f"data.batch_size={values['batch']}",
         f"data.num_workers={given.workers}", "trainer=auto", f"trainer.max_epochs={EPOCHS}",
         "optimizer=adam", "augmentation=released", "loss=cross_entropy", "test=false",
         f"+trainer.limit_train_batches={given.batches}", "+trainer.limit_val_batches=0",
-        f"compile={'true' if given.device == 'cuda' else 'false'}",
+        f"compile={str(values['compile']).lower()}",
         "callbacks.best.monitor=null", "callbacks.panels=null",
     ]  # fmt: skip
 
@@ -210,47 +237,72 @@ def start(given: argparse.Namespace) -> list[Row]:
 
 
 def speed(given: argparse.Namespace) -> list[Row]:
-    """Training images per second beside the plain loop."""
+    """Training images per second beside the plain loop, and the share of the matmul rate."""
     images = given.batch * given.batches
-    rates: dict[str, list[float]] = {"plain PyTorch loop": [], "train": []}
+    baseline, compiled = "plain PyTorch loop", "train, compile=true"
+    rates: dict[str, list[float]] = {baseline: [], "train": [], compiled: []}  # images a second
+    precisions = ["float32", *(["bf16"] if has_bf16(given.device) else [])]
+    matmul: dict[str, list[float]] = {precision: [] for precision in precisions}
     for repeat in range(given.repeats):
-        path = given.folder / f"speed{repeat}.json"
-        ours = [
-            "train", *settings(given), f"run_dir={given.folder / f'run{repeat}'}",
-            "+callbacks.times._target_=bench_training.EpochTimes", f"+callbacks.times.path={path}",
-        ]  # fmt: skip
-        plain = [sys.executable, __file__, *sys.argv[1:], "--plain", str(path)]
-        subprocess.run(
-            plain, check=True, env={**os.environ, "BENCH_DATA": json.dumps(dataset(given))}
-        )
-        rates["plain PyTorch loop"].append(2 * images / sum(json.loads(path.read_text())[1:]))
-        run_verb(ours)
-        rates["train"].append(2 * images / sum(json.loads(path.read_text())[1:]))
-    precision = Run(given.folder / "run0").config.trainer.precision
+        for precision, measured in matmul.items():
+            measured.append(matmul_rate(precision, given.device, 256 if given.quick else None))
+        for name in list(rates):
+            label = f"{given.encoder}-{list(rates).index(name)}-{repeat}"
+            path = given.folder / f"{label}.json"
+            if name == baseline:
+                run_plain(given, path)
+            elif said := run_verb(
+                [
+                    "train",
+                    *settings(given, compile=name == compiled),
+                    f"run_dir={given.folder / label}",
+                    "+callbacks.times._target_=bench_training.EpochTimes",
+                    f"+callbacks.times.path={path}",
+                ]
+            ):
+                if name != compiled:
+                    sys.exit(said)
+                print(f"{name} is left out: {said.strip().splitlines()[-1]}")
+                del rates[name]
+                continue
+            rates[name].append(2 * images / sum(json.loads(path.read_text())[1:]))
+    run = Run(given.folder / f"{given.encoder}-1-0")
+    auto = "bf16" if "bf16" in run.config.trainer.precision else "float32"
     work = flops(given)
-    rows = []
-    for name, each in rates.items():
-        row: Row = {
+    rows = [
+        {
             "kind": "speed",
-            "implementation": name,
-            "precision": "float32" if name.startswith("plain") else precision,
-            "images_per_second": round(statistics.median(each), 2),
-            "speedup": round(
-                statistics.median(
-                    a / b for a, b in zip(each, rates["plain PyTorch loop"], strict=True)
-                ),
-                2,
-            ),
-            "tflops": round(statistics.median(each) * work / 1e12, 3),
+            "encoder": given.encoder,
+            "implementation": f"matmul, {precision}",
+            "precision": precision,
+            "tflops": round(statistics.median(measured) / 1e12, 3),
         }
-        if given.device == "cuda":
-            row["share_of_bf16_matmul_rate"] = round(
-                statistics.median(each) * work / matmul_rate("bf16"), 3
-            )
-        rows.append(row)
+        for precision, measured in matmul.items()
+    ]
+    for name, each in rates.items():
+        precision = "float32" if name == baseline else auto
+        rows.append(
+            {
+                "kind": "speed",
+                "encoder": given.encoder,
+                "implementation": name,
+                "precision": precision,
+                "images_per_second": round(statistics.median(each), 2),
+                "speedup": round(ratio(each, rates[baseline]), 2),
+                "tflops": round(statistics.median(each) * work / 1e12, 3),
+                "share_of_matmul_rate": round(work * ratio(each, matmul[precision]), 3),
+            }
+        )
     title = f"Training, {given.encoder}, {given.size} px, batches of {given.batch}"
     show(f"{title}, {settings(given)[0]}", rows)
     return rows
+
+
+def run_plain(given: argparse.Namespace, path: Path) -> None:
+    """The plain loop in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--encoder", given.encoder]
+    environment = {**os.environ, "BENCH_DATA": json.dumps(dataset(given))}
+    subprocess.run([*command, "--plain", str(path)], check=True, env=environment)
 
 
 def flops(given: argparse.Namespace) -> float:
@@ -288,24 +340,96 @@ class FixedBatch:
         return iter([self.batch] * self.count)
 
 
+class Profile(lightning.Callback):
+    """Records the operations of the second epoch's training part, in ``events`` at its end."""
+
+    def __init__(self) -> None:
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        self._profiler = torch.profiler.profile(activities=activities)
+        self.events: list[Any] = []
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Begin."""
+        if trainer.current_epoch == 1:
+            wait()
+            self._profiler.start()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """End after the last batch."""
+        if trainer.current_epoch == 1 and trainer.is_last_batch:
+            wait()
+            self._profiler.stop()
+            self.events = list(self._profiler.key_averages())
+
+
+def profile(given: argparse.Namespace) -> list[Row]:
+    """The operations that take most of a training step on a fixed batch, as it is and compiled."""
+    rows: list[Row] = []
+    for compiled in (False, True):
+        config = config_of(given, compile=compiled)
+        data = build_data(config)
+        fixed = FixedBatch(next(iter(data.train_dataloader())), given.batches)
+        recorded = Profile()
+        try:
+            fit(config, given, data, fixed, recorded)
+        except UserError as error:
+            print(f"compile={str(compiled).lower()} is left out: {error}")
+            continue
+        which = "self_device_time_total" if given.device == "cuda" else "self_cpu_time_total"
+        times = {event.key: getattr(event, which) / 1000 for event in recorded.events}
+        calls = {event.key: event.count for event in recorded.events}
+        whole = sum(times.values())
+        most = sorted(times, key=times.__getitem__, reverse=True)[:OPERATIONS]
+        times["all others"] = whole - sum(times[name] for name in most)
+        rows += [
+            {
+                "kind": "profile",
+                "encoder": given.encoder,
+                "compile": compiled,
+                "operation": name,
+                "calls_per_step": round(calls[name] / given.batches) if name in calls else "",
+                "milliseconds_per_step": round(times[name] / given.batches, 2),
+                "share": round(times[name] / whole, 3),
+            }
+            for name in [*most, "all others"]
+        ]
+    show(f"Where a step's time goes, {given.encoder}, {config.trainer.precision}", rows)
+    return rows
+
+
+def fit(
+    config: Any,
+    given: argparse.Namespace,
+    data: Any,
+    batches: Any,
+    callback: lightning.Callback,
+) -> None:
+    """Train on these batches, without anything else that costs time."""
+    OmegaConf.set_struct(config, False)
+    config.callbacks = {}
+    config.trainer.enable_progress_bar = config.trainer.enable_checkpointing = False
+    quieten()
+    lightning.seed_everything(0, verbose=False)
+    module = build_module(config)
+    trainer = build_trainer(config, module, Run(given.folder / "inside"))
+    trainer.callbacks.append(callback)
+    data.train_dataloader = lambda: batches
+    trainer.fit(module, datamodule=data)
+
+
 def loader(given: argparse.Namespace) -> list[Row]:
     """An epoch with real data beside one on a fixed batch."""
     config = config_of(given)
-    OmegaConf.set_struct(config, False)
-    config.callbacks, config.trainer.enable_progress_bar = {}, False
-    times: dict[str, list[float]] = {"fixed batch": [], "real data": []}
     data = build_data(config)
-    fixed = FixedBatch(next(iter(data.train_dataloader())), given.batches)
-    real = data.train_dataloader
+    real = data.train_dataloader()
+    loaders = {"fixed batch": FixedBatch(next(iter(real)), given.batches), "real data": real}
+    times: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(given.repeats):
-        for name in times:
-            lightning.seed_everything(0, verbose=False)
-            module = build_module(config)
-            trainer = build_trainer(config, module, Run(given.folder / "inside"))
+        for name, batches in loaders.items():
             path = given.folder / "loader.json"
-            trainer.callbacks.append(EpochTimes(str(path)))
-            data.train_dataloader = real if name == "real data" else lambda: fixed  # type: ignore[method-assign]
-            trainer.fit(module, datamodule=data)
+            fit(config, given, data, batches, EpochTimes(str(path)))
             times[name].append(sum(json.loads(path.read_text())[1:]) / (2 * given.batches))
     rows = [
         {
