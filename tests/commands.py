@@ -1,6 +1,5 @@
 """Programs run as a user would, each in a forked process: imports are paid for once."""
 
-import importlib
 import os
 import sys
 import traceback
@@ -13,6 +12,8 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+
+from anatosegnet.__main__ import program_of
 
 # a network of one layer, of a class that a recorded config may build
 CONVOLUTION = """\
@@ -101,7 +102,7 @@ class Shell:
             prepare: Called in the new process before the program.
             **environment: Variables to set, None to take away.
         """
-        module = importlib.import_module(f"anatosegnet.{verb}")
+        module = program_of(verb)
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:

@@ -14,7 +14,7 @@ from anatosegnet.config import composition
 from anatosegnet.help import list_of_verbs, verbs
 from tests.commands import Shell
 
-VERBS = ["compare", "evaluate", "predict", "prepare", "publish", "runs", "train", "tune"]
+VERBS = ["compare", "evaluate", "models", "predict", "prepare", "publish", "runs", "train", "tune"]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -33,8 +33,12 @@ def test_the_verbs_are_listed(
     said = capsys.readouterr().out
     assert said == list_of_verbs() + "\n"
     assert set(VERBS) <= set(verbs())
-    programs = Path(front.__file__).parent.glob("*.py")
-    with_verb = {path.stem for path in programs if "\n@verb(" in path.read_text("utf-8")}
+    programs = Path(front.__file__).parent.rglob("*.py")
+    with_verb = {
+        path.stem if path.stem != "__main__" else path.parent.name
+        for path in programs
+        if "\n@verb(" in path.read_text("utf-8")
+    }
     assert with_verb == set(verbs())
     for verb, (_, what) in verbs().items():
         assert sum(f"  {verb}" in line and what in line for line in said.splitlines()) == 1

@@ -24,6 +24,7 @@ MAY_KNOW = {
                         "sweep"},
     "evaluation": BASE | {"data", "metrics", "network", "report", "run"},
     "tuning": BASE | {"data", "run", "training"},
+    "network_table": BASE | {"training"},
     "help": BASE, "cli": BASE | {"help"}, "__main__": BASE | {"help"},
 }  # fmt: skip
 
@@ -48,7 +49,8 @@ def arrows() -> dict[str, set[str]]:
 def room(module: str) -> str:
     """The room that a module is in; a verb is a room of its own."""
     parts = module.split(".")
-    return "data.preparation" if parts[:2] == ["data", "preparation"] else parts[0]
+    own = parts[:2] == ["data", "preparation"] or parts[1:] == ["__main__"]
+    return ".".join(parts[:2]) if own else parts[0]
 
 
 def test_arrows_point_one_way() -> None:

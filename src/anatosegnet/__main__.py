@@ -5,6 +5,7 @@ import importlib
 import os
 import runpy
 import sys
+from typing import Any
 
 from anatosegnet.console import say, settle_streams
 
@@ -43,7 +44,15 @@ def complete(known: list[str]) -> None:
         return
     verb = words[1] if len(words) > 1 and words[1] in known else "train"
     os.environ["COMP_LINE"] = line.replace(f" {verb}", "", 1)
-    importlib.import_module(f"anatosegnet.{verb}").main()
+    program_of(verb).main()
+
+
+def program_of(verb: str) -> Any:
+    """The module of a verb, which may be that of the package that it is about."""
+    module = importlib.import_module(f"anatosegnet.{verb}")
+    if not hasattr(module, "__path__"):
+        return module
+    return importlib.import_module(f"{module.__name__}.__main__")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ SETTING = re.compile(r"^\w+:.*$", re.MULTILINE)
 def verbs() -> dict[str, tuple[str, str]]:
     """What each verb is given, and what it does, from the first lines of the files."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *here.glob("*/__main__.py")]):
         with path.open(encoding="utf-8") as file:
             usage = USAGE.match(file.readline())
         if usage:

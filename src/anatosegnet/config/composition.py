@@ -121,6 +121,14 @@ def choices_of(group: str) -> list[str]:
     return sorted(path.stem for folder in folders for path in (folder / group).glob("[!_]*.yaml"))
 
 
+def yaml_of_choice(group: str, name: str) -> Path:
+    """The file of one of `choices_of` a group."""
+    places = [
+        folder / group / f"{name}.yaml" for folder in (config_directory(), *own_directories())
+    ]
+    return next(place for place in places if place.is_file())
+
+
 def _known_keys(config_name: str) -> list[str]:
     """Dotted keys and groups of the program at hand, composed without overrides."""
     from hydra.core.global_hydra import GlobalHydra

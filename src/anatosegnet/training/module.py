@@ -87,6 +87,12 @@ class SegmentationModule(lightning.LightningModule):
         every = [output] if isinstance(output, Tensor) else output
         return [two_logits(logits.float()) for logits in every]
 
+    def loss_of(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of images (B, C, H, W) with masks (B, H, W), and their finest logits."""
+        with depthwise_in_float32(image):
+            outputs = self.outputs(image)
+        return deeply_supervised(self.loss, outputs, mask, self.deep_supervision), outputs[0]
+
     def on_train_epoch_start(self) -> None:
         """Log the rate of the epoch's first step and seed the epoch.
 
@@ -99,10 +105,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch."""
-        with depthwise_in_float32(batch["image"]):
-            outputs = self.outputs(batch["image"])
-        loss = deeply_supervised(self.loss, outputs, batch["mask"], self.deep_supervision)
-        logits = outputs[0]
+        loss, logits = self.loss_of(batch["image"], batch["mask"])
         epoch_mean: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         size = len(logits)
         self.log("train/loss", loss.detach(), batch_size=size, **epoch_mean)
