@@ -206,7 +206,8 @@ def minutes_left(jobs: Sequence[Line]) -> float | None:
     Who is done with a job takes the next one; if nobody is at it, one worker is thought of.
     """
     measured = [(line.minutes, line.done) for line in jobs if line.minutes and line.done]
-    if not measured or any(line.planned is None for line in jobs):
+    undone = [line for line in jobs if line.counted in ("running", "interrupted", "waiting")]
+    if not measured or any(line.planned is None for line in undone):
         return None
     usual = sum(minutes for minutes, _ in measured) / sum(done for _, done in measured)
 
@@ -214,10 +215,10 @@ def minutes_left(jobs: Sequence[Line]) -> float | None:
         an_epoch = line.minutes / line.done if line.minutes and line.done else usual
         return an_epoch * max(0, (line.planned or 0) - line.done)
 
-    workers = [left(line) for line in jobs if line.counted == "running"] or [0.0]
+    workers = [left(line) for line in undone if line.counted == "running"] or [0.0]
     heapq.heapify(workers)
-    for line in jobs:
-        if line.counted in ("interrupted", "waiting"):
+    for line in undone:
+        if line.counted != "running":
             heapq.heapreplace(workers, workers[0] + left(line))
     return max(workers)
 

@@ -50,7 +50,7 @@ class Sweeper(BasicSweeper):
         grid = [own for batch in batches for own in batch]
         jobs = [self.job(number, own) for number, own in enumerate(grid)]
         sweep = Sweep(self.config.hydra.sweep.dir)
-        goes_on = self.config.resume == "auto"
+        goes_on, self.failures = self.config.resume == "auto", list[TrainingFailed]()
         sweep.begin(jobs, goes_on)
         OmegaConf.save(self.config, sweep.directory / "multirun.yaml")  # as Hydra's own does
         if goes_on and self.is_dated():
@@ -59,7 +59,9 @@ class Sweeper(BasicSweeper):
                 f"goes on once it was stopped, with run_dir={in_override(str(sweep.directory))}"
             )
         try:
-            return self.launch(sweep, jobs, batches)
+            returned = self.run(batches)
+            if goes_on:
+                self.take_up(sweep, jobs, grid)
         except (KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and stop.code not in STOPPED:
                 raise
@@ -69,6 +71,9 @@ class Sweeper(BasicSweeper):
             if not any(sweep.run(job).directory.exists() for job in jobs):
                 sweep.path.unlink(missing_ok=True)
                 remove_if_empty(sweep.directory, Path.cwd())
+        if self.failures:
+            raise self.failures[0]
+        return returned
 
     def parse(self, overrides: list[str]) -> list[Any]:
         """Overrides as Hydra understands them, those among them that choose files."""
@@ -96,42 +101,36 @@ class Sweeper(BasicSweeper):
         place = str(raw["hydra"]["sweep"]["dir"])
         return "${now:" in place.replace("${run_dir}", str(raw["run_dir"]))
 
-    def launch(
-        self, sweep: Sweep, jobs: Sequence[Job], batches: Sequence[Sequence[Sequence[str]]]
-    ) -> list[Sequence[JobReturn]]:
-        """Run all jobs, then those that other workers left; TrainingFailed if one of them did."""
-        assert self.launcher is not None
+    def run(self, batches: Sequence[Sequence[Sequence[str]]]) -> list[Sequence[JobReturn]]:
+        """Run all jobs; what each returned, batch by batch."""
         returned: list[Sequence[JobReturn]] = []
-        failures: list[TrainingFailed] = []
-
-        def launch(batch: Sequence[Sequence[str]], first: int) -> None:
-            assert self.launcher is not None
-            results = self.launcher.launch(batch, initial_job_idx=first)
-            returned.append(results)
-            try:
-                for result in results:
-                    _ = result.return_value  # raises what the job raised
-            except TrainingFailed as failure:
-                failures.append(failure)
-
-        first = 0
         for batch in batches:
-            launch(batch, first)
-            first += len(batch)
-        grid = [own for batch in batches for own in batch]
-        passed_over, done = unfinished(sweep, jobs), -1
-        while passed_over and len(passed_over) != done:
-            done = len(passed_over)
+            returned.append(self.launch(batch, sum(map(len, returned))))
+        return returned
+
+    def take_up(self, sweep: Sweep, jobs: Sequence[Job], grid: Sequence[Sequence[str]]) -> None:
+        """Run the jobs that other workers left, and say which of them others are at."""
+        passed_over, before = unfinished(sweep, jobs), len(jobs) + 1
+        while 0 < len(passed_over) < before:
+            before = len(passed_over)
             for number in passed_over:
                 if is_abandoned(sweep.run(jobs[number]).claim.path):
-                    launch([grid[number]], number)
+                    self.launch([grid[number]], number)
             passed_over = unfinished(sweep, jobs)
         for number in passed_over:
             who = sweep.run(jobs[number]).holder or "another worker"
             say(f"job {number} is left to {who}, which trains it")
-        if failures:
-            raise failures[0]
-        return returned
+
+    def launch(self, batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
+        """Have the launcher run some jobs; that one failed is raised when all others are done."""
+        assert self.launcher is not None
+        results = self.launcher.launch(batch, initial_job_idx=first)
+        try:
+            for result in results:
+                _ = result.return_value  # raises what the job raised
+        except TrainingFailed as failure:
+            self.failures.append(failure)
+        return results
 
 
 def unfinished(sweep: Sweep, jobs: Sequence[Job]) -> list[int]:
