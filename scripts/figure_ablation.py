@@ -53,6 +53,7 @@ FORMS = {
     "mlp": "prenorm, MLP behind it",
     "levels345": "prenorm, levels 3 to 5",
     "unet_enc01": "no attention, encoder at a tenth of the rate",
+    "unet_lr2e3_enc025": "no attention, rate 2e-3, encoder at a quarter of it",
     "unet_ema": "no attention, mean of the weights (EMA)",
 }
 OF_ONE_RUN = re.compile(r"(split\.fold|seed|run_dir|resume)=")
@@ -82,7 +83,7 @@ def main() -> None:
         text = "\n".join([MARKS[0], *lines(runs), MARKS[1]])
         with replacing(page) as path:
             path.write_text(before + text + rest.partition(MARKS[1])[2], encoding="utf-8")
-        of_folds = [run for run in runs if run.seed is None and run.size is None]
+        of_folds = [run for run in of_one_seed(runs) if not is_recipe(run)]
         draw({name: compared(of_folds, name, "folds") for name in DATASETS}, given.docs)
     print(f"written {page} and {page.with_suffix('.png')}, from {len(runs)} runs")
 
@@ -99,11 +100,23 @@ def find(folder: Path) -> list[Published]:
     return sorted(found, key=lambda run: (order.index(run.form), run.fold, run.seed or 0))
 
 
+def of_one_seed(runs: list[Published]) -> list[Published]:
+    """Those of the folds: of seed 0, at 128 px."""
+    return [run for run in runs if run.seed is None and run.size is None]
+
+
+def is_recipe(run: Published) -> bool:
+    """Whether it tries another training of the baseline, which is another family of tests."""
+    return run.form.startswith(f"{BASELINE}_")
+
+
 def lines(runs: list[Published]) -> list[str]:
-    """What stands between the marks: a table of folds, of seeds, and of other sizes."""
-    text = []
-    of_folds = [run for run in runs if run.seed is None and run.size is None]
-    text += ["", *table(of_folds, "folds")]
+    """What stands between the marks: tables of folds, of recipes, of seeds, and of sizes."""
+    of_folds = of_one_seed(runs)
+    text = ["", *table([run for run in of_folds if not is_recipe(run)], "folds")]
+    if any(is_recipe(run) for run in runs):
+        recipes = [run for run in of_folds if is_recipe(run) or run.form == BASELINE]
+        text += ["", "The recipe, without attention:", "", *table(recipes, "folds")]
     several = {(run.form, run.fold) for run in runs if run.seed and run.size is None}
     if several:
         folds = ", ".join(str(fold) for fold in sorted({fold for _, fold in several}))
