@@ -42,7 +42,8 @@ HOSTILE = (
     "lightning.pytorch.loggers.NeptuneLogger", "lightning.pytorch.loggers.MLFlowLogger",
     "lightning.pytorch.serve.ServableModuleValidator", "monai.losses.PerceptualLoss",
     "monai.losses.perceptual.RadImageNetPerceptualSimilarity",
-    "torch.nn.modules.module.torch.jit.ScriptModule",
+    "torch.nn.modules.module.torch.jit.ScriptModule", "anatosegnet.models.libraries.library",
+    "segmentation_models_pytorch.Unet", "monai.networks.nets.UNet",
 )  # fmt: skip
 
 

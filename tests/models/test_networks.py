@@ -222,12 +222,13 @@ def test_a_logit(name: str) -> None:
 
 
 @slow
-def test_stochastic_depth_resumes_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mobile_uvit", "smp Segformer mit_b0"])
+def test_what_is_drawn_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     """Breaks if what a network draws in training depends on more than seed and epoch."""
 
     def trained(folder: str, epochs: int, resume: Path | None = None) -> dict[str, Tensor]:
         module = tiny_module()
-        module.model = build("mobile_uvit")
+        module.model = build(name)
         fit(module, tiny_data(), tmp_path / folder, epochs=epochs, resume=resume)
         return module.state_dict()
 
@@ -238,7 +239,7 @@ def test_stochastic_depth_resumes_to_the_same_bits(tmp_path: Path) -> None:
 
 
 @slow
-@pytest.mark.parametrize("name", ["unext", "mobile_uvit"])
+@pytest.mark.parametrize("name", ["unext", "mobile_uvit", "smp"])
 def test_onnx_export(name: str, tmp_path: Path) -> None:
     """Breaks if an exported network computes something else in another runtime."""
     import onnxruntime
