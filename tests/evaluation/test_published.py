@@ -10,6 +10,7 @@ import pytest
 from anatosegnet.config.keys import DECIDES, settings_of
 from anatosegnet.data.checksum import content_sha256
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.compare import compare
 from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.evaluation.published import (
     faults,
@@ -20,6 +21,7 @@ from anatosegnet.evaluation.published import (
 from anatosegnet.files.opening import kept, read_content
 from anatosegnet.files.writing import write_json
 from anatosegnet.run import Run
+from anatosegnet.run_list import list_runs
 from tests.running import compose
 
 EXAMPLE = Path(__file__).parents[2] / "results" / "ablation" / "unet-fold0"
@@ -32,7 +34,7 @@ def example(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_is_published_and_compared(trained_run: Run, tmp_path: Path) -> None:
+def test_a_run_is_published_whole(trained_run: Run, tmp_path: Path) -> None:
     """Breaks if a score, a row or a setting is another one afterwards, or weights come along."""
     run = Run(shutil.copytree(trained_run.directory, tmp_path / "mine"))
     with pytest.raises(UserError, match="test cases were not scored; evaluate run="):
@@ -53,6 +55,22 @@ def test_a_run_is_published_and_compared(trained_run: Run, tmp_path: Path) -> No
     assert not {path.suffix for path in folder.rglob("*")} & {".ckpt", ".png", ".jpg", ".html"}
     with pytest.raises(UserError, match="mine exists; published results are not overwritten"):
         publish([str(run.directory)], str(tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_published_runs_are_listed_and_compared(tmp_path: Path) -> None:
+    """Breaks if runs without weights, images and unpacked tables are of no use."""
+    for name in ("unet-fold0", "prenorm-fold0"):
+        shutil.copytree(EXAMPLE.parent / name, tmp_path / "runs" / name)
+    listed = list_runs(tmp_path / "runs")
+    assert [(line.state, line.done, line.planned) for line in listed] == [("finished", 20, 20)] * 2
+    given = [f"runs={tmp_path / 'runs'}", "baseline=1", "scores=[iou]", "overwrite=true"]
+    own = compare(compose(*given, name="compare"))
+    there = compare(compose(*given, "data=breast_lesions_usg", name="compare"), own_data=False)
+    for table, images in ((own, 129), (there, 252)):
+        assert table["images"].tolist() == [images] * 2
+        assert table["iou_difference"].isna().tolist() == [False, True]
+    assert own["iou"][0] == pytest.approx(0.612292, abs=1e-6)
 
 
 def test_published_again_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
