@@ -26,8 +26,8 @@ from anatosegnet.training.build import build_module, settle_precision
 from anatosegnet.training.module import SegmentationModule
 
 HEADER = re.compile(
-    r"# (?P<source>.+?)\. [\d.]+ M parameters.*?\."
-    r"(?: BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) \((?P<protocol>.+)\)\.)?(?:\n|$)"
+    r"# (?P<source>.+?)\. [\d.]+ M parameters"
+    r"(?:\. BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) \((?P<protocol>.+)\)\.)?"
 )
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 SECONDS = 3.0

@@ -1,6 +1,7 @@
 """The comparison networks: what they compute, their size, the images they take."""
 
 import math
+import multiprocessing
 import sys
 import warnings
 from pathlib import Path
@@ -11,18 +12,23 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from scipy.interpolate import BSpline
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
-from anatosegnet.config.composition import config_directory
+from anatosegnet.config.composition import choices_of, config_directory
 from anatosegnet.config.objects import instantiate
+from anatosegnet.config.recorded import read_config, require_admitted, written_config
 from anatosegnet.errors import UserError
-from anatosegnet.models import MedT
+from anatosegnet.models import MedT, UNeXt
 from anatosegnet.models.medt import from_patches, to_patches
 from anatosegnet.models.nnunet import planned_strides
 from anatosegnet.models.ukan import KANLinear
 from anatosegnet.models.unext import shift
-from tests.running import compose
+from anatosegnet.network import trained_network
+from anatosegnet.run import Run
+from anatosegnet.train import train
+from tests.running import compose, compose_small
 from tests.tiny import fit, tiny_data, tiny_module
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "networks.npz"
@@ -146,26 +152,36 @@ def golden_image() -> Tensor:
     return torch.stack([image, image.flip(-1) * 0.5])
 
 
-@slow
-@pytest.mark.parametrize("name", list(np.load(GOLDEN)))
-def test_it_computes_what_the_public_implementation_does(name: str) -> None:
-    """Breaks if any layer differs from the public benchmark's; the values are FACTS'.
-
-    Those of ConvMixer layers amplify rounding, by BatchNorm of channels that hardly vary: here
-    they run in float64. The golden values are of float32, in which runs of cmunet on one machine
-    differ from each other by 4e-3.
-    """
-    dtype = torch.float64 if name in ("cmunet", "cmunext") else torch.float32
+def golden_logits(name: str, dtype: torch.dtype) -> np.ndarray:
+    """What a network of ours gives for FACTS' image, filled as FACTS has it: (2, 64, 64)."""
     network = build(name, num_classes=1).to(dtype).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
     with torch.no_grad():
         fill(network)
-        logits = network(golden_image().to(dtype))[:, 0].numpy()
+        return network(golden_image().to(dtype))[:, 0].numpy()
+
+
+@slow
+@pytest.mark.parametrize("name", list(np.load(GOLDEN)))
+def test_it_computes_what_the_public_implementation_does(name: str) -> None:
+    """Breaks if any layer differs from the public benchmark's; the values are FACTS'.
+
+    Those of ConvMixer layers amplify rounding, by BatchNorm of channels that hardly vary: here
+    they run in float64. The golden values are of float32: those of cmunet lie 1.1e-3 from ours in
+    float64, which lie 2.7e-3 from ours in float32.
+    """
+    mixes = name in ("cmunet", "cmunext")
     expected = np.load(GOLDEN)[name]
-    error = np.abs(logits - expected).max() / np.abs(expected).max()
-    assert error < (2e-3 if name == "cmunet" else 1e-3)
+    logits = golden_logits(name, torch.float64 if mixes else torch.float32)
+    largest = np.abs(expected).max()
+    tolerance = 1e-3
+    if name == "cmunet":
+        rounding = np.abs(golden_logits(name, torch.float32) - logits).max() / largest
+        tolerance = min(1e-3 + rounding, 2e-3)
+        assert np.sqrt(np.square(logits - expected).mean()) / largest < 1e-4
+    assert np.abs(logits - expected).max() / largest < tolerance
 
 
 @slow
@@ -222,7 +238,7 @@ def test_a_logit(name: str) -> None:
 
 
 @slow
-@pytest.mark.parametrize("name", ["mobile_uvit", "smp Segformer mit_b0"])
+@pytest.mark.parametrize("name", ["mobile_uvit", "ukan", "smp Segformer mit_b0"])
 def test_what_is_drawn_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     """Breaks if what a network draws in training depends on more than seed and epoch."""
 
@@ -236,6 +252,56 @@ def test_what_is_drawn_resumes_to_the_same_bits(name: str, tmp_path: Path) -> No
     trained("halves", 1)
     resumed = trained("halves", 2, tmp_path / "halves" / "last.ckpt")
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+@slow
+@pytest.mark.parametrize("name", choices_of("model"))
+def test_a_run_says_how_to_build_its_network(name: str, tmp_path: Path) -> None:
+    """Breaks if evaluate and predict would refuse a network, or build it with other settings."""
+    config = compose(f"model={name}", "data.image_size=64", f"run_dir={tmp_path}")
+    path = tmp_path / "config.yaml"
+    path.write_text(written_config(config))
+    recorded = read_config(path, tmp_path)
+    require_admitted(recorded, "model")
+    assert recorded.model == OmegaConf.to_container(config.model, resolve=True)
+
+
+@slow
+def test_a_trained_network_is_rebuilt_from_its_run(tmp_path: Path) -> None:
+    """Breaks if a network, built anew from its run, computes something else."""
+    config = compose_small(tmp_path / "run", "data.image_size=32", "trainer.max_epochs=1")
+    config.model = compose("model=unext").model
+    run = Run(tmp_path / "run")
+    train(config, run)
+    network, image = trained_network(run).eval(), torch.randn(1, 3, 32, 32)
+    weights = torch.load(run.best_path, weights_only=True)["state_dict"]
+    other = UNeXt().eval()
+    assert not torch.allclose(network(image), other(image))
+    other.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    assert torch.equal(network(image), other(image))
+
+
+def two_steps(rank: int, names: list[str], meeting: Path) -> None:
+    """Two strict steps of each network, in one of two processes."""
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    for name in names:
+        network = DistributedDataParallel(build(name))
+        for _ in range(2):
+            network(torch.randn(2, 3, 32, 32)).square().mean().backward()
+
+
+@slow
+def test_strict_training_in_two_processes(tmp_path: Path, one_thread: None) -> None:
+    """Breaks if a network has a parameter that a step does not use: the next one would fail."""
+    start = multiprocessing.get_context("fork").Process
+    names = ["unext", "medt", "mobile_uvit", "ukan"]
+    both = [start(target=two_steps, args=(rank, names, tmp_path / "meeting")) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in both] == [0, 0]
 
 
 @slow
