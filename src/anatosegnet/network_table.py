@@ -45,6 +45,7 @@ class Row:
         gmac: 1e9 multiply-adds of an image.
         training: Images per second: forward, loss, backward, optimizer.
         inference: Images per second.
+        precision: In which they were measured.
         pretrained: Whether it starts from ImageNet weights.
         iou: As published, in %.
         f1: As published, in %.
@@ -58,6 +59,7 @@ class Row:
     gmac: float | None = None
     training: float | None = None
     inference: float | None = None
+    precision: str = ""
     pretrained: bool | None = None
     iou: str = ""
     f1: str = ""
@@ -114,6 +116,7 @@ def read_row(name: str, image_size: int, batch_size: int = 0) -> Row:
         assert isinstance(module, SegmentationModule)
         row.parameters = sum(parameter.numel() for parameter in module.model.parameters())
         if batch_size:
+            row.precision = config.trainer.precision
             row.training, row.inference = speeds(module, config, batch_size)
         row.gmac = multiply_adds(module.model, config.data.in_channels, image_size)
     except Exception as error:  # whatever is wrong with it: the others are listed
@@ -208,7 +211,11 @@ def print_rows(rows: list[Row], config: DictConfig) -> None:
             if device.type == "cuda"
             else f"CPU, {torch.get_num_threads()} threads"
         )
-        say(f"train/s, infer/s: images per second, {where}, batches of {config.batch_size}")
+        precision = next((row.precision for row in rows if row.precision), "")
+        say(
+            f"train/s, infer/s: images per second, {where}, batches of {config.batch_size}, "
+            f"{precision}"
+        )
     for protocol, mark in marks.items():
         say(f"published:{mark} BUSI, in %, {protocol}")
     for row in rows:
