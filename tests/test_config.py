@@ -177,7 +177,7 @@ def command(*arguments: str, verb: str = "train") -> subprocess.CompletedProcess
     [
         (["model.encodr=resnet18"], "did you mean model.encoder?"),
         (["modle=unet"], "did you mean model?"),
-        (["model=vnet"], "available: anatosegnet, anatosegnet_released, attention_unet"),
+        (["model=vnet"], "available: anatosegnet, anatosegnet_plus, anatosegnet_released"),
         (["data=bus"], "available: breast_lesions_usg, bus_bra"),
         (["callbacks=[default,emma]"], "available: default, early_stopping, ema"),
         (["split=files"], "split.train has no value"),

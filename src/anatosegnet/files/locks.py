@@ -216,8 +216,8 @@ def _holder(path: Path, descriptor: int, locked: bool | None) -> Holder | None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether nobody holds a claim; where that is not certain it is waited for, up to `SILENCE`."""
-    end, found = time.monotonic() + SILENCE, holder(path)
+    """Whether nobody holds a claim; where that is not certain it is waited for, about `SILENCE`."""
+    end, found = time.monotonic() + SILENCE + 1, holder(path)  # a disk's clock has coarse ticks
     sign = found.sign if found else None
     while found and not found.certain and found.sign == sign and time.monotonic() < end:
         time.sleep(0.5)
