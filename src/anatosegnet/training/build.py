@@ -78,6 +78,8 @@ def build_trainer(config: DictConfig, module: LightningModule, run: Run) -> ligh
     steps = config.trainer.get("accumulate_grad_batches", 1)
     if not (isinstance(steps, int) and steps >= 1):
         raise UserError(f"trainer.accumulate_grad_batches={steps} must be at least 1")
+    if config.trainer.get("sync_batchnorm") and config.trainer.get("accelerator") == "cpu":
+        raise UserError("trainer.sync_batchnorm=true is of GPUs alone; on a CPU take false")
     callbacks = build_callbacks(config)
     averaging = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
     loggers = [instantiate(config, f"logger.{key}") for key in named(config.logger)]
