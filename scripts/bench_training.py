@@ -1,7 +1,7 @@
 """Speed of training beside a plain PyTorch loop, of starting up, and of other sizes and batches.
 
     python scripts/bench_training.py [--output bench_training.csv] [--quick]
-                                     [--only start|speed|profile|loader|sizes]
+                                     [--only start|speed|profile|depthwise|loader|sizes]
 
 The plain loop is written as the authors' protocol reads: images decoded, resized and augmented
 with PIL in the training process, float32, contiguous, Adam, and scikit-learn's F1 on every batch.
@@ -9,7 +9,8 @@ It is compared with the whole ``train`` command, as it is and with ``compile=tru
 same cases, the same number of batches, processes in turn. Timed are the training parts of epochs 2
 and 3; the first warms up. In each round the device's rate in a large matrix product is measured
 too, in float32 and, where it has instructions for it, in bf16; the share of it is in the precision
-of the row. ``profile`` says which operations a step's time goes to.
+of the row. ``profile`` says which operations a step's time goes to, ``depthwise`` (CPUs) what it is
+worth that depthwise convolutions train in float32.
 Data: BUSI under ANATOSEGNET_DATA_DIR, else simulated images written as PNG.
 """
 
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,14 @@ from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 from anatosegnet.training.begin import quieten
 from anatosegnet.training.build import build_module, build_trainer, settle_precision
+from anatosegnet.training.depthwise import depthwise_in_float32
 from bench_attention import has_bf16, machine, matmul_rate, ratio, show
 
 Row = dict[str, Any]
 EPOCHS = 3
 OPERATIONS = 12  # shown of a profile
+DEPTHWISE = ("tf_efficientnet_lite0", "mobilenetv3_large_100")
+PARTS = ("start", "speed", "profile", "depthwise", "loader", "sizes")
 
 
 class EpochTimes(lightning.Callback):
@@ -87,7 +92,7 @@ def main() -> None:
     """Measure, print the tables, write the csv."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("bench_training.csv"))
-    parser.add_argument("--only", choices=("start", "speed", "profile", "loader", "sizes"))
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--quick", action="store_true", help="tiny, to try the script")
     parser.add_argument(
         "--encoder",
@@ -117,6 +122,7 @@ def main() -> None:
         "start": start,
         "speed": lambda given: of_each_encoder(speed, given),
         "profile": lambda given: of_each_encoder(profile, given),
+        "depthwise": depthwise,
         "loader": loader,
         "sizes": sizes,
     }
@@ -396,6 +402,49 @@ def profile(given: argparse.Namespace) -> list[Row]:
             for name in [*most, "all others"]
         ]
     show(f"Where a step's time goes, {given.encoder}, {config.trainer.precision}", rows)
+    return rows
+
+
+def depthwise(given: argparse.Namespace) -> list[Row]:
+    """Processor time of a step with depthwise convolutions in bf16 and in float32, in turn."""
+    if given.device != "cpu":
+        return []
+    ways: dict[str, tuple[bool, Callable[[Tensor], AbstractContextManager[Any]]]] = {
+        "all in bf16": (True, lambda _: nullcontext()),
+        "depthwise in float32 (train)": (True, depthwise_in_float32),
+        "all in float32": (False, lambda _: nullcontext()),
+    }
+    rows = []
+    encoders = ("mobilenetv3_small_050",) if given.quick else DEPTHWISE
+    for encoder in encoders:
+        for edge in (64,) if given.quick else (128, 256):
+            options = argparse.Namespace(**{**vars(given), "encoder": encoder})
+            module = build_module(config_of(options, size=edge)).train()
+            image = torch.randn(given.batch, 3, edge, edge)
+            image = image.contiguous(memory_format=torch.channels_last)
+            times: dict[str, list[float]] = {name: [] for name in ways}
+            for repeat in range(given.repeats + 3):
+                for name, (bf16, context) in ways.items():
+                    begin = time.process_time()
+                    with torch.autocast("cpu", torch.bfloat16, enabled=bf16), context(image):
+                        loss = module(image).square().mean()
+                    loss.backward()
+                    module.zero_grad()
+                    if repeat:
+                        times[name].append(time.process_time() - begin)
+            baseline = times["all in bf16"]
+            rows += [
+                {
+                    "kind": "depthwise",
+                    "encoder": encoder,
+                    "pixels": edge,
+                    "convolutions": name,
+                    "processor_seconds": round(statistics.median(seconds), 3),
+                    "speedup": round(ratio(baseline, seconds), 2),
+                }
+                for name, seconds in times.items()
+            ]
+    show(f"Forward and backward, batches of {given.batch}", rows)
     return rows
 
 
