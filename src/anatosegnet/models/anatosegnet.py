@@ -26,6 +26,10 @@ class AttentionSettings:
     gamma: float = 1.0
     beta: float = 0.0
     learn_gamma: bool = False
+    spread: float = 1.0
+    unit: str = "rows"
+    local: bool = False
+    mlp: bool = False
     placement: Placement = "replace"
     """What becomes of features x: ``replace``: attention(x), as described; ``residual``: x +
     attention(x); ``prenorm``: x + attention(norm(x)), norm over all channels and positions of an
@@ -83,6 +87,9 @@ class AnatoSegNet(nn.Module):
                     gamma=attention.gamma,
                     beta=attention.beta,
                     learn_gamma=attention.learn_gamma,
+                    spread=attention.spread,
+                    unit=attention.unit,
+                    local=attention.local,
                 )
                 for level, channels in enumerate(self.encoder.channels, start=1)
                 if level in attention.levels
@@ -94,6 +101,14 @@ class AnatoSegNet(nn.Module):
                 self.norms[level] = nn.GroupNorm(1, self.encoder.channels[int(level) - 1])
                 for parameter in module.get_submodule("proj").parameters():
                     nn.init.zeros_(parameter)
+        self.mlps = nn.ModuleDict()
+        if attention.mlp:
+            for level in self.attentions:
+                c = self.encoder.channels[int(level) - 1]
+                mlp = nn.Sequential(nn.GroupNorm(1, c), nn.Conv2d(c, 4 * c, 1), nn.GELU(), nn.Conv2d(4 * c, c, 1))
+                for parameter in mlp[3].parameters():
+                    nn.init.zeros_(parameter)
+                self.mlps[level] = mlp
         self.decoder = Decoder(self.encoder.channels, num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -123,4 +138,5 @@ class AnatoSegNet(nn.Module):
         attention = self.attentions[level]
         if self.placement == "replace":
             return attention(x)
-        return x + attention(self.norms[level](x) if self.placement == "prenorm" else x)
+        x = x + attention(self.norms[level](x) if self.placement == "prenorm" else x)
+        return x + self.mlps[level](x) if level in self.mlps else x

@@ -123,6 +123,9 @@ class AnatomicalAttention(nn.Module):
         gamma: float = 1.0,
         beta: float = 0.0,
         learn_gamma: bool = False,
+        spread: float = 1.0,
+        unit: str = "rows",
+        local: bool = False,
     ) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
@@ -145,8 +148,11 @@ class AnatomicalAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.raw_gamma: nn.Parameter | None = None
         if learn_gamma:  # γ = softplus(raw): positive, and about linear where it matters
-            raw = gamma + math.log(-math.expm1(-gamma))
-            self.raw_gamma = nn.Parameter(torch.full((num_heads,), raw))
+            g = gamma * torch.logspace(-1, 1, num_heads, base=spread)
+            raw = g + torch.log(-torch.expm1(-g))
+            self.raw_gamma = nn.Parameter(raw)
+        self.unit = unit
+        self.local = nn.Conv2d(dim, dim, 3, padding=1, groups=dim) if local else None
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
@@ -175,6 +181,9 @@ class AnatomicalAttention(nn.Module):
         query, key, value, slope = self.query_key_value(x)
         attended = attend(query, key, value, (C // self.num_heads) ** -0.5, slope)
         tokens = attended.transpose(1, 2).flatten(2)  # (B, heads, N, d) -> (B, N, C)
+        if self.local is not None:
+            v = value.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, (H, W))
+            tokens = tokens + self.local(v).flatten(2).transpose(1, 2)
         # (B, N, C) -> (B, C, H, W) without a copy: the memory format is channels_last
         return self.proj(tokens).transpose(1, 2).unflatten(2, (H, W))
 
@@ -223,7 +232,7 @@ class AnatomicalAttention(nn.Module):
         elif self.bias == "rows":
             codes = row_codes(H, W, query)
             # γ/2 of each code, and back to 0 for tokens of one row; attend() divides by √d
-            strength = (self.gammas() * (0.5 * (C // self.num_heads) ** 0.5)).to(query.dtype)
+            strength = (self.gammas() * ((16 / H) if self.unit == "height" else 1.0) * (0.5 * (C // self.num_heads) ** 0.5)).to(query.dtype)
             coded = codes.new_tensor([1.0] * (H - 1) + [-(H - 1.0)]) * codes
             queries.append((strength[:, None, None] * coded).expand(*query.shape[:3], -1))
             keys.append(codes.expand(*key.shape[:3], -1))
