@@ -18,6 +18,7 @@ from anatosegnet.training.checkpoints import SafeCheckpointIO
 from anatosegnet.training.contract import require_contract
 from anatosegnet.training.ema import EMA
 from anatosegnet.training.module import network_of
+from anatosegnet.training.optimizers import build_optimizer
 
 # Lightning's names of the precisions that there are; what it has beside them wants other batches
 PRECISIONS = {
@@ -41,12 +42,13 @@ def build_module(config: DictConfig, pretrained: bool | None = None) -> Lightnin
     Raises:
         UserError: It is no LightningModule around the network, or cannot configure its optimiser.
     """
+    network = build_network(config, pretrained)
     module = instantiate_with(
         config,
         "module",
-        model=build_network(config, pretrained),
+        model=network,
         loss=instantiate(config, "loss"),
-        optimizer=instantiate(config, "optimizer"),
+        optimizer=build_optimizer(config, network),
         scheduler=instantiate(config, "scheduler") if config.scheduler else None,
         seed=config.seed,
         channels_last=config.get("channels_last", True),
