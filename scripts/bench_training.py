@@ -232,9 +232,7 @@ def start(given: argparse.Namespace) -> list[Row]:
             "kind": "start",
             "command": name,
             "seconds": round(statistics.median(seconds), 2),
-            "ratio": round(
-                statistics.median(s / b for s, b in zip(seconds, baseline, strict=True)), 2
-            ),
+            "ratio": round(ratio(seconds, baseline), 2),
         }
         for name, seconds in times.items()
     ]
@@ -485,12 +483,7 @@ def loader(given: argparse.Namespace) -> list[Row]:
             "kind": "loader",
             "batches": name,
             "milliseconds_per_step": round(1000 * statistics.median(seconds), 2),
-            "ratio": round(
-                statistics.median(
-                    s / f for s, f in zip(seconds, times["fixed batch"], strict=True)
-                ),
-                3,
-            ),
+            "ratio": round(ratio(seconds, times["fixed batch"]), 3),
         }
         for name, seconds in times.items()
     ]
