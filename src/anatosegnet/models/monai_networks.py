@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from anatosegnet.models.libraries import LibraryNetwork, library
-from anatosegnet.models.nnunet import planned_strides, total_stride
+from anatosegnet.models.nnunet import PlannedNetwork
 
 NETS = "monai.networks.nets"
 
@@ -72,7 +72,7 @@ class SegResNet(LibraryNetwork):
         )
 
 
-class DynUNet(LibraryNetwork):
+class DynUNet(PlannedNetwork):
     """MONAI's ``DynUNet``: the plain U-Net of nnU-Net, planned and supervised as `NNUNet` is.
 
     Args:
@@ -88,22 +88,18 @@ class DynUNet(LibraryNetwork):
         UserError: The images are too small to plan for.
     """
 
-    least = 2
-
     def __init__(
         self, num_classes: int = 2, in_channels: int = 3, image_size: int | Sequence[int] = 256
     ) -> None:
-        super().__init__()
-        strides = planned_strides(image_size)
-        self.stride = total_stride(strides)
-        coarse = len(strides) - 3  # all levels of the decoder but the first and the deepest
+        super().__init__(image_size)
+        coarse = len(self.strides) - 3  # all levels of the decoder but the first and the deepest
         self.network = library(NETS).DynUNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=num_classes,
-            kernel_size=[3] * len(strides),
-            strides=strides,
-            upsample_kernel_size=strides[1:],
+            kernel_size=[3] * len(self.strides),
+            strides=self.strides,
+            upsample_kernel_size=self.strides[1:],
             deep_supervision=coarse > 0,
             deep_supr_num=max(coarse, 1),
         )

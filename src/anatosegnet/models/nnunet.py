@@ -14,7 +14,23 @@ BLOCKS = (1, 3, 4, 6)
 """Residual blocks of the stages; all the deeper ones have as many as the last."""
 
 
-class NNUNet(LibraryNetwork):
+class PlannedNetwork(LibraryNetwork):
+    """A network whose stages are planned for its images; see `planned_strides`.
+
+    Attributes:
+        strides: Of its stages.
+    """
+
+    least = 2
+
+    def __init__(self, image_size: int | Sequence[int]) -> None:
+        super().__init__()
+        self.strides = planned_strides(image_size)
+        rows, columns = zip(*self.strides, strict=True)
+        self.stride = math.prod(rows), math.prod(columns)
+
+
+class NNUNet(PlannedNetwork):
     """nnU-Net's ``ResidualEncoderUNet`` as nnU-Net v2 plans it for a 2-D patch.
 
     Its presets M, L and XL differ in patch size and batch size alone. Widths are 32·2^i up to
@@ -34,21 +50,17 @@ class NNUNet(LibraryNetwork):
         UserError: The images are too small to plan for, or the library is missing.
     """
 
-    least = 2
-
     def __init__(
         self, num_classes: int = 2, in_channels: int = 3, image_size: int | Sequence[int] = 256
     ) -> None:
-        super().__init__()
-        strides = planned_strides(image_size)
-        stages = len(strides)
-        self.stride = total_stride(strides)
+        super().__init__(image_size)
+        stages = len(self.strides)
         unet = library("dynamic_network_architectures.architectures.unet")
         self.network = unet.ResidualEncoderUNet(
             input_channels=in_channels,
             num_classes=num_classes,
             n_stages=stages,
-            strides=strides,
+            strides=self.strides,
             kernel_sizes=3,
             features_per_stage=[min(32 * 2**level, 512) for level in range(stages)],
             n_blocks_per_stage=[*BLOCKS, *[BLOCKS[-1]] * stages][:stages],
@@ -96,8 +108,3 @@ def planned_strides(image_size: int | Sequence[int]) -> list[tuple[int, int]]:
             f"image_size={image_size} is too small for this network: 16 pixels and more"
         )
     return strides
-
-
-def total_stride(strides: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """What the sides of an image must be multiples of, given the strides of all stages."""
-    return math.prod(rows for rows, _ in strides), math.prod(columns for _, columns in strides)
