@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 import torch
+from lightning.pytorch.plugins import MixedPrecision, Precision
 from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,12 +25,12 @@ from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import replacing
 from anatosegnet.training.build import build_module, settle_precision
 from anatosegnet.training.module import SegmentationModule
+from anatosegnet.training.recipes import MIXED
 
 HEADER = re.compile(
     r"# (?P<source>.+?)\. [\d.]+ M parameters"
     r"(?:\. BUSI IoU (?P<iou>.+), F1 (?P<f1>.+) \((?P<protocol>.+)\)\.)?"
 )
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 SECONDS = 3.0
 """As long as steps of one kind are repeated; the fastest counts."""
 
@@ -147,17 +148,18 @@ def speeds(module: SegmentationModule, config: DictConfig, count: int) -> tuple[
     mask = (image[:, 0] > 0.5).long()
     made = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made
-    half = HALF.get(config.trainer.precision)
+    name = config.trainer.precision
+    precision = MixedPrecision(name, device.type) if name in MIXED else Precision()
 
     def train() -> None:
-        with torch.autocast(device.type, half, enabled=half is not None):
+        with precision.forward_context():
             loss, _ = module.loss_of(image, mask)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def infer() -> None:
-        with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
+        with torch.inference_mode(), precision.forward_context():
             module(image)
 
     training = count / fastest(train, device)
