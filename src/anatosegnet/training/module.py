@@ -23,7 +23,6 @@ from anatosegnet.metrics.overlap import (
     two_logits,
 )
 from anatosegnet.training.depthwise import depthwise_in_float32
-from anatosegnet.training.schedules import PolyStepLR
 
 Batch = dict[str, Any]
 
@@ -43,7 +42,8 @@ class SegmentationModule(lightning.LightningModule):
             sizes, the finest, of the images' size, first.
         loss: (logits, mask (B, H, W) int64) -> scalar.
         optimizer: Takes the parameters.
-        scheduler: Takes the optimizer; stepped every epoch, a `PolyStepLR` after every step.
+        scheduler: Takes the optimizer; stepped every epoch, or when its ``interval`` says; its
+            ``epochs_done``, if it has one, is set before.
         seed: Of what the network draws, such as dropout.
         channels_last: Memory format of network and images.
         deep_supervision: Where the network gives several logits in training, the weight of each
@@ -172,7 +172,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the scheduler, told how far training is where it asks for that."""
-        if isinstance(scheduler, PolyStepLR):
+        if hasattr(scheduler, "epochs_done"):
             batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
             done = batches / self.trainer.num_training_batches
             scheduler.epochs_done = self.current_epoch + done
