@@ -19,8 +19,8 @@ from anatosegnet.cli import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
 from anatosegnet.data.transforms import image_to_tensor, resize_image, two_sizes
 from anatosegnet.errors import UserError
-from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.report.grid import Cell, grid, page, scaled
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run

@@ -278,7 +278,7 @@ def read_summary(path: Path, box: Sandbox) -> None:
 
 def read_network(path: Path, box: Sandbox) -> None:
     """What predict builds from config and weights."""
-    from anatosegnet.evaluation.inference import Predictor
+    from anatosegnet.prediction.inference import Predictor
     from anatosegnet.run import Run
 
     image = np.zeros((40, 50, 3), np.uint8)

@@ -13,7 +13,7 @@ from anatosegnet.run import Run
 @verb("predict")
 def main(config: DictConfig) -> None:
     """Predict masks; exit status 1 if an image could not be done."""
-    from anatosegnet.evaluation.predict import predict
+    from anatosegnet.prediction.predict import predict
 
     run = Run.open(config.run, "run=DIR input=IMAGE_OR_FOLDER output=DIR", config.trust)
     for key in ("input", "output"):

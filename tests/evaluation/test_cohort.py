@@ -15,8 +15,8 @@ from anatosegnet.data.case import Case
 from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate
-from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.evaluation.scoring import Scoring, score_cases
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.run import Run
 from tests.data.test_leakage import write_folder
 from tests.running import compose, wait_for

@@ -25,9 +25,9 @@ from anatosegnet.data.simulator import simulate
 from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
-from anatosegnet.evaluation.inference import NO_NUMBER, Predictor, mask_at
-from anatosegnet.evaluation.predict import predict
 from anatosegnet.metrics.overlap import overlap_scores
+from anatosegnet.prediction.inference import NO_NUMBER, Predictor, mask_at
+from anatosegnet.prediction.predict import predict
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 from tests.preparing import prepared
@@ -289,7 +289,7 @@ def test_predict_keeps_one_image_in_memory(run: Run, folder: Path) -> None:
         return image
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anatosegnet.evaluation.predict.read_image", read)
+        patch.setattr("anatosegnet.prediction.predict.read_image", read)
         assert predict(run, folder / "images", folder / "o", compose(name="predict")) == []
     assert len(kept) == 6
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from anatosegnet.errors import UserError
-from anatosegnet.evaluation.inference import Predictor, find_device
 from anatosegnet.files.checkpoint import UnusableCheckpoint, read_checkpoint
+from anatosegnet.prediction.inference import Predictor, find_device
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module

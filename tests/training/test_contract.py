@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate
-from anatosegnet.evaluation.inference import Predictor
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module, build_trainer

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate
-from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.losses import DiceCELoss, deeply_supervised, mask_at_size_of
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.run import Run
 from anatosegnet.train import train
 from anatosegnet.training.build import build_module

@@ -15,12 +15,12 @@ from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
 from anatosegnet.evaluation.cohort import find_cohort
 from anatosegnet.evaluation.extremes import write_extremes
-from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_cases
 from anatosegnet.files.rows import write_frame
 from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.metrics.calibration import calibration_summary
 from anatosegnet.metrics.scores import MAIN
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.report import write_report
 from anatosegnet.run import Run, environment
 

@@ -18,14 +18,14 @@ from anatosegnet.console import Progress, plain, some
 from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.transforms import resize_mask
 from anatosegnet.errors import UserError, reason
-from anatosegnet.evaluation.inference import WHY_NO_NUMBER, mask_at, probability_at
 from anatosegnet.metrics.calibration import reliability
 from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tolerances
+from anatosegnet.prediction.inference import WHY_NO_NUMBER, mask_at, probability_at
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 
 if TYPE_CHECKING:
     from anatosegnet.data.prepared import FoundData
-    from anatosegnet.evaluation.inference import Predictor
+    from anatosegnet.prediction.inference import Predictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
 Notice = Callable[[str, np.ndarray, np.ndarray], bool]

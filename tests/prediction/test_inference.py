@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from anatosegnet.evaluation.inference import Predictor
 from anatosegnet.network import trained_network
+from anatosegnet.prediction.inference import Predictor
 from anatosegnet.run import Run
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from anatosegnet.data.case import IMAGE_SUFFIXES, CaseError, read_image
 from anatosegnet.data.files import not_read
 from anatosegnet.data.transforms import resize_image
 from anatosegnet.errors import UserError
-from anatosegnet.evaluation.inference import NO_NUMBER, Predictor, mask_at
 from anatosegnet.files.writing import remove_leftovers, replacing
+from anatosegnet.prediction.inference import NO_NUMBER, Predictor, mask_at
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
 
