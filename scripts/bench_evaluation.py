@@ -19,7 +19,7 @@ import numpy as np
 
 from anatosegnet.data.datasets.busi import BUSISource
 from anatosegnet.data.prepared import find_data
-from anatosegnet.data.transforms import resize_mask
+from anatosegnet.data.resizing import resize_mask
 from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, score_cases
 

@@ -39,11 +39,11 @@ from anatosegnet.config.objects import instantiate
 from anatosegnet.data.build import build_settings, build_source
 from anatosegnet.data.case import Case
 from anatosegnet.data.datamodule import SegmentationDataModule
+from anatosegnet.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from anatosegnet.data.prepared import DataSettings, prepare_data
 from anatosegnet.data.simulator import simulate
 from anatosegnet.data.source import Found, Source
 from anatosegnet.data.split import HoldoutSplit
-from anatosegnet.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 AUGMENTATIONS = ("none", "released", "light", "strong")
 OURS_PER_TURN = 5  # our epochs are short, so several are timed together

@@ -17,7 +17,8 @@ import torch
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.data.case import CaseError, read_image
-from anatosegnet.data.transforms import image_to_tensor, resize_image, two_sizes
+from anatosegnet.data.resizing import resize_image, two_sizes
+from anatosegnet.data.transforms import image_to_tensor
 from anatosegnet.errors import UserError
 from anatosegnet.models import AnatomicalAttention, AnatoSegNet
 from anatosegnet.prediction.inference import Predictor

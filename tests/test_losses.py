@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import anatosegnet.losses
 from anatosegnet.losses import DiceCELoss, FocalLoss, HausdorffLoss, TverskyLoss
-from anatosegnet.metrics.overlap import two_logits
+from anatosegnet.metrics.logits import two_logits
 
 LOSSES = [DiceCELoss(), FocalLoss(), TverskyLoss(), HausdorffLoss()]
 

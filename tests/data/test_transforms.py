@@ -12,16 +12,13 @@ import torch
 import yaml
 
 from anatosegnet.config.composition import config_directory
+from anatosegnet.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+from anatosegnet.data.resizing import resize_image, resize_mask, two_sizes
 from anatosegnet.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     image_to_tensor,
     normalize,
     released_augmentation,
-    resize_image,
-    resize_mask,
     seed_augmentation,
-    two_sizes,
 )
 from anatosegnet.errors import UserError
 from tests.conftest import grey_image

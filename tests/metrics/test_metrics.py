@@ -6,13 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anatosegnet.metrics.overlap import (
-    PixelCounts,
-    count_pixels,
-    lesion_probability,
-    overlap_scores,
-    two_logits,
-)
+from anatosegnet.metrics.logits import PixelCounts, count_pixels, lesion_probability, two_logits
+from anatosegnet.metrics.overlap import overlap_scores
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anatosegnet.data.transforms import resize_mask
+from anatosegnet.data.resizing import resize_mask
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.losses import DiceCELoss, deeply_supervised, mask_at_size_of

@@ -17,14 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from anatosegnet.data.augmentation import augmented
 from anatosegnet.data.case import Case
+from anatosegnet.data.normalization import Normalization
 from anatosegnet.data.records import Resized, one_channel_if_grey
-from anatosegnet.data.transforms import (
-    Normalization,
-    normalize,
-    resize_image,
-    resize_mask,
-    seed_augmentation,
-)
+from anatosegnet.data.resizing import resize_image, resize_mask
+from anatosegnet.data.transforms import normalize, seed_augmentation
 
 Reader = Callable[[Case], tuple[np.ndarray, np.ndarray]]
 Key = tuple[int, int]

@@ -27,13 +27,14 @@ from anatosegnet.data.duplicates import (
 from anatosegnet.data.exclude import Excluded, leave_out
 from anatosegnet.data.files import LONGEST_NAME
 from anatosegnet.data.groups import Leakage, leakage, with_groups, without_duplicates
+from anatosegnet.data.normalization import Normalization
 from anatosegnet.data.reading import CaseReader, warn_once
 from anatosegnet.data.recorded_split import RecordedSplit
 from anatosegnet.data.records import Resized
 from anatosegnet.data.remarks import incomplete, looks_inverted
+from anatosegnet.data.resizing import two_sizes
 from anatosegnet.data.source import Found, Source
 from anatosegnet.data.split import HoldoutSplit, Split, Splitter, require_parts
-from anatosegnet.data.transforms import Normalization, two_sizes
 from anatosegnet.errors import UserError
 
 Handling = Literal["group", "drop", "keep"]

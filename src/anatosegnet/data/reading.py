@@ -24,8 +24,8 @@ from anatosegnet.data.records import (
     Resized,
     one_channel_if_grey,
 )
+from anatosegnet.data.resizing import resize_image, resize_mask
 from anatosegnet.data.source import Source
-from anatosegnet.data.transforms import resize_image, resize_mask
 
 MOST_IN_MEMORY = 4e9  # bytes; larger datasets without a cache are read anew each epoch
 READ_AT_ONCE = 256  # cases; bounds the memory that reading takes

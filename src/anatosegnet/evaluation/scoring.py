@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from anatosegnet.console import Progress, plain, some
 from anatosegnet.data.case import Case, CaseError
-from anatosegnet.data.transforms import resize_mask
+from anatosegnet.data.resizing import resize_mask
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.calibration import reliability
 from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tolerances

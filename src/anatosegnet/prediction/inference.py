@@ -9,14 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from anatosegnet.console import plain
-from anatosegnet.data.transforms import (
-    Normalization,
-    image_to_tensor,
-    resize_image,
-    two_sizes,
-)
+from anatosegnet.data.normalization import Normalization
+from anatosegnet.data.resizing import resize_image, two_sizes
+from anatosegnet.data.transforms import image_to_tensor
 from anatosegnet.errors import UserError, reason
-from anatosegnet.metrics.overlap import lesion_probability
+from anatosegnet.metrics.logits import lesion_probability
 from anatosegnet.network import require_logits, trained_network
 from anatosegnet.run import Run
 

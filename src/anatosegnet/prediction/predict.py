@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from anatosegnet.console import progress, say, some
 from anatosegnet.data.case import IMAGE_SUFFIXES, CaseError, read_image
 from anatosegnet.data.files import not_read
-from anatosegnet.data.transforms import resize_image
+from anatosegnet.data.resizing import resize_image
 from anatosegnet.errors import UserError
 from anatosegnet.files.writing import remove_leftovers, replacing
 from anatosegnet.prediction.inference import NO_NUMBER, Predictor, mask_at

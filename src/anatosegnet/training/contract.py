@@ -10,10 +10,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from anatosegnet.data.transforms import two_sizes
+from anatosegnet.data.resizing import two_sizes
 from anatosegnet.errors import UserError, reason
 from anatosegnet.losses import mask_at_size_of
-from anatosegnet.metrics.overlap import two_logits
+from anatosegnet.metrics.logits import two_logits
 from anatosegnet.network import kind, require_logits
 from anatosegnet.training.interruptions import is_out_of_memory, out_of_memory
 from anatosegnet.training.module import network_of

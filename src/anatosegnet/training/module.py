@@ -13,15 +13,8 @@ from torchmetrics import MeanMetric
 
 from anatosegnet.errors import UserError
 from anatosegnet.losses import deeply_supervised
-from anatosegnet.metrics.overlap import (
-    BENCHMARK_BATCH,
-    PixelCounts,
-    count_pixels,
-    lesion_probability,
-    overlap_scores,
-    pooled_scores,
-    two_logits,
-)
+from anatosegnet.metrics.logits import PixelCounts, count_pixels, lesion_probability, two_logits
+from anatosegnet.metrics.overlap import BENCHMARK_BATCH, overlap_scores, pooled_scores
 from anatosegnet.training.depthwise import depthwise_in_float32
 
 Batch = dict[str, Any]

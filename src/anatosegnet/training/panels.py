@@ -10,7 +10,8 @@ import torch
 from anatosegnet.console import say
 from anatosegnet.data.dataset import SegmentationDataset, collate
 from anatosegnet.files.writing import replacing
-from anatosegnet.metrics.overlap import count_pixels, lesion_probability, overlap_scores
+from anatosegnet.metrics.logits import count_pixels, lesion_probability
+from anatosegnet.metrics.overlap import overlap_scores
 from anatosegnet.report.grid import Cell, grid, page, scaled
 from anatosegnet.report.overlay import LEGEND, encode_png, tint_errors
 

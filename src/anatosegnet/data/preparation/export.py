@@ -15,7 +15,7 @@ from anatosegnet.data.datasets.folder import PAIRS, TABLE
 from anatosegnet.data.duplicates import find_duplicates, thumbnail, write_pairs
 from anatosegnet.data.preparation.audit import Audit, AuditedCase
 from anatosegnet.data.prepared import FoundData
-from anatosegnet.data.transforms import resize_image, resize_mask, two_sizes
+from anatosegnet.data.resizing import resize_image, resize_mask, two_sizes
 from anatosegnet.errors import UserError
 from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import replacing_directory
