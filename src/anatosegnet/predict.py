@@ -7,19 +7,21 @@ from omegaconf import DictConfig
 from anatosegnet.cli import verb
 from anatosegnet.config.places import user_path
 from anatosegnet.errors import UserError
-from anatosegnet.run import Run
+
+USAGE = "run=DIR input=IMAGE_OR_FOLDER output=DIR"
 
 
 @verb("predict")
 def main(config: DictConfig) -> None:
     """Predict masks; exit status 1 if an image could not be done."""
+    from anatosegnet.prediction.opening import open_runs
     from anatosegnet.prediction.predict import predict
 
-    run = Run.open(config.run, "run=DIR input=IMAGE_OR_FOLDER output=DIR", config.trust)
+    open_runs(config.run, USAGE, config.trust)
     for key in ("input", "output"):
         if config[key] is None:
-            raise UserError(f"{key}=… is missing: run=DIR input=IMAGE_OR_FOLDER output=DIR")
-    if predict(run, user_path(config.input), user_path(config.output), config):
+            raise UserError(f"{key}=… is missing: {USAGE}")
+    if predict(user_path(config.input), user_path(config.output), config):
         sys.exit(1)
 
 

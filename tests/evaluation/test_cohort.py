@@ -17,6 +17,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.evaluation.scoring import Scoring, score_cases
 from anatosegnet.prediction.inference import Predictor
+from anatosegnet.prediction.predictor import Prediction
 from anatosegnet.run import Run
 from tests.data.test_leakage import write_folder
 from tests.running import compose, wait_for
@@ -94,8 +95,8 @@ def test_originals_go_once_they_are_scored(tmp_path: Path) -> None:
             return image, mask
 
     class Network:
-        def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-            return np.full((len(images), 20, 25), 0.6, np.float32)
+        def predict(self, images: list[np.ndarray]) -> Prediction:
+            return Prediction.of(np.full((len(images), 20, 25), 0.6, np.float32))
 
     scoring = Scoring(surface=False)
     scored = score_cases(Cases(), "0123", Network(), scoring, tmp_path, 2)  # type: ignore[arg-type]

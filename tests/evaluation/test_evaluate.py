@@ -26,7 +26,8 @@ from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
 from anatosegnet.metrics.overlap import overlap_scores
-from anatosegnet.prediction.inference import NO_NUMBER, Predictor, mask_at
+from anatosegnet.prediction.inference import Predictor
+from anatosegnet.prediction.masks import NO_NUMBER, mask_at
 from anatosegnet.prediction.predict import predict
 from anatosegnet.report.overlay import encode_png
 from anatosegnet.run import Run
@@ -81,7 +82,7 @@ def test_evaluate_and_predict_agree_at_the_original_size(run: Run, folder: Path)
     result = evaluate(run, config, own_data=False)
     assert "none: all cases of folder, trained on phantom" in result["conditions"]["split"]
     output = folder.parent / "masks"
-    failures = predict(run, folder / "images", output, compose(name="predict"))
+    failures = predict(folder / "images", output, compose(f"run={run.directory}", name="predict"))
     assert failures == []
     rows = read_scores(run.directory / "evaluation" / "folder" / "scores.csv")
     assert len(rows) == 6
@@ -214,7 +215,7 @@ def test_predict_says_what_it_passes_over(
     (images / "a.dcm").write_bytes(b"x")
     (images / "notes.txt").write_text("x")
     (images / ".hidden").write_text("x")
-    failures = predict(run, images, output, compose(name="predict"))
+    failures = predict(images, output, compose(f"run={run.directory}", name="predict"))
     assert len(failures) == 2
     printed = capsys.readouterr()
     assert f"error: {images}/a.dcm: .dcm is not read; convert it" in printed.err
@@ -222,9 +223,9 @@ def test_predict_says_what_it_passes_over(
     assert f"6 masks in {output}, 2 images failed; 1 other files passed over" in printed.out
     for name in ("a.dcm", "scan"):
         with pytest.raises(UserError, match=f"input=.*{name}: .* is not read; convert it"):
-            predict(run, images / name, output, compose(name="predict"))
+            predict(images / name, output, compose(f"run={run.directory}", name="predict"))
     with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
-        predict(run, images, output, compose("batch_size=0", name="predict"))
+        predict(images, output, compose(f"run={run.directory}", "batch_size=0", name="predict"))
 
 
 def test_an_output_that_is_no_number_is_no_mask(
@@ -240,7 +241,7 @@ def test_an_output_that_is_no_number_is_no_mask(
 
     monkeypatch.setattr(Predictor, "probabilities", probabilities)
     images, output = folder / "images", folder.parent / "out"
-    failures = predict(run, images, output, compose(name="predict"))
+    failures = predict(images, output, compose(f"run={run.directory}", name="predict"))
     bad = sorted(images.iterdir())[1]
     assert failures == [f"{bad}: {NO_NUMBER}"] and failures[0] in capsys.readouterr().err
     assert len(list(output.iterdir())) == 5 and not (output / f"{bad.stem}.png").exists()
@@ -252,7 +253,9 @@ def test_long_work_says_how_far_it_is(
     """Breaks if predicting thousands of images, scoring them, or reading them, is silent."""
     monkeypatch.setattr(console, "PATIENCE", 0)
     monkeypatch.setattr(console, "BETWEEN_LINES", 0)
-    predict(run, folder / "images", folder.parent / "out", compose(name="predict"))
+    predict(
+        folder / "images", folder.parent / "out", compose(f"run={run.directory}", name="predict")
+    )
     lines = capsys.readouterr().err.splitlines()
     assert "predicting 3 of 6 (50 %), 0:00 left" in lines
     evaluate(run, compose("surface=false", name="evaluate"))
@@ -270,7 +273,9 @@ def test_long_names_and_one_failure(run: Run, folder: Path) -> None:
     first = sorted(images.iterdir())[0]
     shutil.copy(first, images / ("L" * 240 + ".png"))
     (output / f"{first.stem}.png").mkdir(parents=True)  # it cannot be written over
-    failures = predict(run, images, output, compose("overwrite=true", name="predict"))
+    failures = predict(
+        images, output, compose(f"run={run.directory}", "overwrite=true", name="predict")
+    )
     assert len(failures) == 1
     assert "its mask cannot be written (Is a directory)" in failures[0]
     assert len([path for path in output.iterdir() if path.is_file()]) == 6
@@ -290,7 +295,12 @@ def test_predict_keeps_one_image_in_memory(run: Run, folder: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("anatosegnet.prediction.predict.read_image", read)
-        assert predict(run, folder / "images", folder / "o", compose(name="predict")) == []
+        assert (
+            predict(
+                folder / "images", folder / "o", compose(f"run={run.directory}", name="predict")
+            )
+            == []
+        )
     assert len(kept) == 6
 
 
@@ -308,7 +318,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_masks(
 
     monkeypatch.setattr(Path, "write_bytes", write)
     with pytest.raises(SystemExit) as stopped, errors_in_one_line("predict"):
-        predict(run, folder / "images", output, compose(name="predict"))
+        predict(folder / "images", output, compose(f"run={run.directory}", name="predict"))
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {output}/")
@@ -345,14 +355,20 @@ def test_predict_refuses_to_overwrite(run: Run, folder: Path) -> None:
     """Breaks if masks, or the images themselves, can be overwritten by accident."""
     image = next((folder / "images").iterdir())
     output = folder.parent / "out"
-    assert predict(run, image, output, compose(name="predict")) == []
+    assert predict(image, output, compose(f"run={run.directory}", name="predict")) == []
     with pytest.raises(UserError, match="exists"):
-        predict(run, image, output, compose(name="predict"))
+        predict(image, output, compose(f"run={run.directory}", name="predict"))
     with pytest.raises(UserError, match="folder of the images"):
-        predict(run, folder / "images", folder / "images", compose(name="predict"))
+        predict(
+            folder / "images", folder / "images", compose(f"run={run.directory}", name="predict")
+        )
     shutil.copy(image, image.with_suffix(".bmp"))
     with pytest.raises(UserError, match="same stem"):
-        predict(run, folder / "images", folder.parent / "other", compose(name="predict"))
+        predict(
+            folder / "images",
+            folder.parent / "other",
+            compose(f"run={run.directory}", name="predict"),
+        )
 
 
 def test_masks_do_not_depend_on_the_batch(run: Run) -> None:

@@ -18,6 +18,7 @@ from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_case, score_cases
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.scores import SCORES
+from anatosegnet.prediction.predictor import Prediction
 
 CONDITIONS = {"data": "test", "split": "none", "selection": "none", "aggregation": "per image"}
 
@@ -50,9 +51,9 @@ class Answers:
     def __init__(self, maps: Sequence[np.ndarray]) -> None:
         self.maps = iter(maps)
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def predict(self, images: Sequence[np.ndarray]) -> Prediction:
         """The next maps."""
-        return np.stack([next(self.maps) for _ in images]).astype(np.float32)
+        return Prediction.of(np.stack([next(self.maps) for _ in images]).astype(np.float32))
 
 
 def square(at: int, size: int = 10, edge: int = 32) -> np.ndarray:

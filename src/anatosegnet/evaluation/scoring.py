@@ -20,12 +20,12 @@ from anatosegnet.data.resizing import resize_mask
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.calibration import reliability
 from anatosegnet.metrics.scores import TEXT, Score, Segmentation, find, with_tolerances
-from anatosegnet.prediction.inference import WHY_NO_NUMBER, mask_at, probability_at
+from anatosegnet.prediction.masks import WHY_NO_NUMBER, mask_at, probability_at
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, error_overlay, thumbnails
 
 if TYPE_CHECKING:
     from anatosegnet.data.prepared import FoundData
-    from anatosegnet.prediction.inference import Predictor
+    from anatosegnet.prediction.predictor import ImagePredictor
 
 Read = tuple[Case, np.ndarray, np.ndarray]
 Notice = Callable[[str, np.ndarray, np.ndarray], bool]
@@ -146,7 +146,7 @@ class Scored(NamedTuple):
 def score_cases(
     data: "FoundData",
     names: Sequence[str],
-    predictor: "Predictor",
+    predictor: "ImagePredictor",
     scoring: Scoring,
     directory: Path,
     batch_size: int = 16,
@@ -188,7 +188,7 @@ def score_cases(
     with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("scoring", len(names)) as show:
         running: list[Future[Scored | None]] = []
         for batch in readable_batches(data, names, batch_size, notice):
-            probabilities = predictor.probabilities([image for _, image, _ in batch])
+            probabilities = predictor.predict([image for _, image, _ in batch]).probability
             results += [scored for future in running if (scored := future.result())]
             pairs = zip(batch, probabilities, strict=True)
             running = [pool.submit(score, read, probability) for read, probability in pairs]

@@ -1,9 +1,8 @@
-"""A trained network applied to images of any size: the one path of evaluate and predict."""
+"""The network of a run, in PyTorch, applied to images of any size."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,9 @@ from anatosegnet.data.transforms import image_to_tensor
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.logits import lesion_probability
 from anatosegnet.network import require_logits, trained_network
+from anatosegnet.prediction.predictor import ImagePredictor, Prediction
 from anatosegnet.run import Run
 
-WHY_NO_NUMBER = "its training diverged, or its precision is too low"
-NO_NUMBER = f"the network's output is NaN or infinite: {WHY_NO_NUMBER}"
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -69,6 +67,24 @@ class Predictor:
             device,
         )
 
+    def predict(self, images: Sequence[np.ndarray]) -> Prediction:
+        """As `probabilities`, and how sure they are."""
+        return Prediction.of(self.probabilities(images))
+
+    def at_size(self, size: tuple[int, int]) -> ImagePredictor:
+        """The same network on images of (height, width); UserError where it cannot see those."""
+        other = Predictor(
+            self.model, size, self.in_channels, self.normalization, self.precision, str(self.device)
+        )
+        try:
+            other.probabilities([np.zeros((*size, 3), np.uint8)])
+        except Exception as error:  # whatever a network raises
+            raise UserError(
+                f"tta=scales: {type(self.model).__name__} cannot see images of "
+                "{}×{} px ({}); leave scales out".format(*size, reason(error))
+            ) from error
+        return other
+
     @torch.inference_mode()
     def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Lesion probability at the network's size.
@@ -77,7 +93,7 @@ class Predictor:
             images: RGB images (H, W, 3) uint8 of any sizes.
 
         Returns:
-            (B, height, width) float32 in [0, 1]; see `NO_NUMBER` for what else may be there.
+            (B, height, width) float32 in [0, 1]; see `masks.NO_NUMBER` for what else may be there.
 
         Raises:
             UserError: The network gives something else than logits (B, 2, height, width).
@@ -116,16 +132,3 @@ def find_device(name: object) -> str:
             f"device={plain(name)} cannot be used ({reason(error)}); give cpu, cuda or auto"
         ) from error
     return str(name)
-
-
-def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
-    return probability_at(probability, size) > 0.5
-
-
-def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a probability map (h, w) linearly to (height, width)."""
-    if probability.shape == size:
-        return probability
-    height, width = size
-    return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -15,25 +15,24 @@ from anatosegnet.data.files import not_read
 from anatosegnet.data.resizing import resize_image
 from anatosegnet.errors import UserError
 from anatosegnet.files.writing import remove_leftovers, replacing
-from anatosegnet.prediction.inference import NO_NUMBER, Predictor, mask_at
+from anatosegnet.prediction.masks import NO_NUMBER, mask_at
+from anatosegnet.prediction.opening import open_predictor
 from anatosegnet.report.overlay import encode_png
-from anatosegnet.run import Run
 
 # failures to write that say nothing about the next file
 OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
 
 
-def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[str]:
+def predict(source: Path, output: Path, config: DictConfig) -> list[str]:
     """Write one mask per image: original size, 0/255 PNG, same stem.
 
     Memory does not grow with the number or the size of the images: one is read while those
     before it are predicted, and of each only the network's input is kept.
 
     Args:
-        run: The run whose best epoch predicts.
         source: An image, or a folder of images.
         output: Folder of the masks.
-        config: batch_size, device, overwrite.
+        config: run (or several), trust, tta, batch_size, device, overwrite.
 
     Returns:
         One line for each image that could not be done; they are printed too.
@@ -52,7 +51,7 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
             f"{existing[0]} exists ({len(existing)} of {len(targets)} masks do); "
             "give another output=DIR, or overwrite=true"
         )
-    predictor = Predictor.from_run(run, config.device)
+    predictor = open_predictor(config)
     remove_leftovers(output)
     failures: list[str] = []
 
@@ -63,7 +62,7 @@ def predict(run: Run, source: Path, output: Path, config: DictConfig) -> list[st
     def write(batch: list[Prepared]) -> None:
         if not batch:
             return
-        probabilities = predictor.probabilities([item.pixels for item in batch])
+        probabilities = predictor.predict([item.pixels for item in batch]).probability
         for item, probability in zip(batch, probabilities, strict=True):
             if not np.isfinite(probability).all():
                 fail(f"{item.path}: {NO_NUMBER}")

@@ -1,0 +1,20 @@
+"""From what a network says to a mask; knows no framework."""
+
+import cv2
+import numpy as np
+
+WHY_NO_NUMBER = "its training diverged, or its precision is too low"
+NO_NUMBER = f"the network's output is NaN or infinite: {WHY_NO_NUMBER}"
+
+
+def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
+    return probability_at(probability, size) > 0.5
+
+
+def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a probability map (h, w) linearly to (height, width)."""
+    if probability.shape == size:
+        return probability
+    height, width = size
+    return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
