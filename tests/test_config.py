@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config.composition import config_directory, one_line
 from anatosegnet.config.objects import instantiate
@@ -47,7 +47,7 @@ def test_every_group_is_known_to_these_tests() -> None:
     groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()} - {"local"}
     tested = {"model", "data", "split", "augmentation", "loss", "optimizer", "scheduler", "module",
               "trainer", "callbacks", "logger", "paths", "hydra", "experiment", "sweep",
-              "search"}  # fmt: skip
+              "scale", "search"}  # fmt: skip
     assert groups == tested
 
 
@@ -108,14 +108,36 @@ def test_experiments_compose(option: str) -> None:
     assert f"experiment={choice}" in text  # its header gives the command
 
 
-@pytest.mark.parametrize("option", options("sweep"))
-def test_sweeps_are_multiruns(option: str) -> None:
-    """Breaks if a sweep's grid names a setting that is gone, or runs once only."""
+def compose_sweep(*overrides: str) -> DictConfig:
+    """A sweep's config with Hydra's own part."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = hydra.compose("train", [f"sweep={option.split('/')[1]}"], return_hydra_config=True)
+        return hydra.compose("train", list(overrides), return_hydra_config=True)
+
+
+@pytest.mark.parametrize("option", [*options("sweep"), *options("scale")])
+def test_sweeps_are_multiruns(option: str) -> None:
+    """Breaks if a sweep's grid names a setting or network that is gone, or runs once only."""
+    group, choice = option.split("/")
+    config = compose_sweep(*["sweep=leakfree"] * (group == "scale"), f"{group}={choice}")
     assert config.hydra.mode.name == "MULTIRUN"
+    for network in str(config.hydra.sweeper.params.get("model", "unet")).split(","):
+        assert (CONFIGS / "model" / f"{network.strip()}.yaml").is_file()
     for key in config.hydra.sweeper.params:
         assert OmegaConf.select(config, key) is not None
+
+
+def test_networks_of_the_leak_free_table_share_an_encoder() -> None:
+    """Breaks if a scale's encoder reaches no network, or a job's folder does not name its own."""
+    for network, key, prefix in (
+        ("unet", "encoder", ""),
+        ("smp_fpn", "encoder_name", "tu-"),
+    ):
+        config = compose_sweep("sweep=leakfree", "data=busi", f"model={network}", "split.fold=3")
+        assert config.model[key] == f"{prefix}tf_efficientnet_lite0"
+        assert config.hydra.sweep.subdir == f"{network}/3"
+    config = compose_sweep("sweep=leakfree", "scale=full", "model=unet", "seed=2")
+    assert config.model.encoder == "resnet50.tv_in1k"
+    assert config.hydra.sweep.subdir == "unet/0-seed2"
 
 
 @pytest.mark.slow
