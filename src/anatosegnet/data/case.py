@@ -241,7 +241,7 @@ def _checked(data: bytes, path: Path) -> int:
             tiff = Tiff(data)
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
-        raise CaseError(f"{path}: {_too_large()}") from error
+        raise CaseError(f"{path}: {too_large()}") from error
     except Exception as error:  # Pillow raises many kinds for damaged files
         if data.startswith(PNG_SIGNATURE):
             raise CaseError(f"{path}: cannot be decoded; it is a damaged PNG file") from error
@@ -249,7 +249,7 @@ def _checked(data: bytes, path: Path) -> int:
             raise CaseError(f"{path}: cannot be decoded; {error}") from error
     height, width = (image.height, image.width) if image else tiff.size if tiff else (0, 0)
     if height * width > LARGEST:
-        raise CaseError(f"{path}: {_too_large(f'{width}×{height}')}")
+        raise CaseError(f"{path}: {too_large(f'{width}×{height}')}")
     try:
         frames = getattr(image, "n_frames", 1 if tiff is None or tiff.is_alone else 2)
         if frames == 1 or (image and image.format == "MPO"):  # a photograph with its preview
@@ -271,7 +271,8 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, Damaged) else f"it is damaged ({error})"
 
 
-def _too_large(size: str = "") -> str:
+def too_large(size: str = "") -> str:
+    """What is wrong with a file that claims pixels beyond `LARGEST`, where known how many."""
     millions = f"{LARGEST / 1e6:.0f} million pixels"
     if size:
         return f"claims to be {size} pixels; more than {millions} are not read"

@@ -5,6 +5,7 @@ the bytes themselves are looked at, before they are decoded.
 """
 
 import io
+import math
 import re
 import struct
 import zlib
@@ -221,7 +222,7 @@ def check_tiff(data: bytes, tiff: Tiff) -> None:
         if tiff.compression == "jpeg":
             check_jpeg(tiff.jpeg_tables[:-2] + piece[2:] if tiff.jpeg_tables else piece)
             continue
-        there = {"none": len, "lzw": _lzw_length, "packbits": _packbits_length}
+        there = {"none": len, "lzw": _lzw_length, "packbits": packbits_length}
         if tiff.compression == "deflate":
             found = _deflate_length(piece, expected)
         elif tiff.compression in there:
@@ -246,9 +247,10 @@ def _deflate_length(data: bytes, most: int) -> int:
     return length
 
 
-def _packbits_length(data: bytes) -> int:
+def packbits_length(data: bytes, most: float = math.inf) -> int:
+    """Bytes that PackBits data holds; no further than one beyond ``most``."""
     length = at = 0
-    while at < len(data):
+    while at < len(data) and length <= most:
         head = data[at]
         if head < 128:
             length += head + 1 - max(0, at + head + 2 - len(data))
