@@ -14,7 +14,10 @@ from anatosegnet.config import composition
 from anatosegnet.help import list_of_verbs, verbs
 from tests.commands import Shell
 
-VERBS = ["compare", "evaluate", "models", "predict", "prepare", "publish", "runs", "train", "tune"]
+VERBS = [
+    "compare", "evaluate", "export", "models", "predict", "prepare", "publish", "runs", "train",
+    "tune",
+]  # fmt: skip
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

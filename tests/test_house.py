@@ -24,6 +24,8 @@ MAY_KNOW = {
                         "sweep"},
     "prediction": BASE | {"data", "metrics", "network", "report", "run"},
     "evaluation": BASE | {"data", "metrics", "network", "prediction", "report", "run"},
+    "deployment": BASE | {"data", "evaluation", "metrics", "network", "prediction", "report",
+                          "run"},
     "tuning": BASE | {"data", "run", "training"},
     "network_table": BASE | {"training"},
     "help": BASE, "cli": BASE | {"help"}, "__main__": BASE | {"help"},

@@ -27,7 +27,7 @@ def test_every_example_runs(
     Path("image.png").write_bytes(encode_png(phantom.image))
     Path("mask.png").write_bytes(encode_png(phantom.mask * 255))
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 6
     names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,3 +38,4 @@ def test_every_example_runs(
     assert names["summary"]["images"] > 1
     assert len(names["data"].cases) == 20
     np.testing.assert_allclose(names["lesion"], names["probability"], atol=1e-4)
+    np.testing.assert_array_equal(names["again"][0], names["lesion"])

@@ -32,11 +32,13 @@ from anatosegnet.help import help_of
 
 OmegaConf.register_new_resolver("help_of", help_of, replace=True)  # the template of --help
 
-# programs whose overrides are partly about a recorded run, and not about what Hydra composes
+# programs whose overrides are partly about a recorded run or a file, not what Hydra composes
 ABOUT_A_RUN = {
+    "predict": overrides.of_a_file,
     "runs": overrides.of_a_folder,
     "train": overrides.of_a_run,
     "evaluate": overrides.of_own_data,
+    "export": overrides.of_own_data,
     "compare": overrides.of_own_data,
 }
 

@@ -14,10 +14,11 @@ USAGE = "run=DIR input=IMAGE_OR_FOLDER output=DIR"
 @verb("predict")
 def main(config: DictConfig) -> None:
     """Predict masks; exit status 1 if an image could not be done."""
-    from anatosegnet.prediction.opening import open_runs
+    from anatosegnet.prediction.opening import file_of, open_runs
     from anatosegnet.prediction.predict import predict
 
-    open_runs(config.run, USAGE, config.trust)
+    if file_of(config) is None:
+        open_runs(config.run, USAGE, config.trust)
     for key in ("input", "output"):
         if config[key] is None:
             raise UserError(f"{key}=… is missing: {USAGE}")

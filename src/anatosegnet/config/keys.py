@@ -57,6 +57,7 @@ TABLE: tuple[tuple[str, Role, Trait], ...] = (
     ("encoder", Role.COMMAND, CHANGES),  # decides only through model.encoder
     ("run", Role.COMMAND, PATH),
     ("runs", Role.COMMAND, PATH),
+    ("model.file", Role.COMMAND, PATH),
     ("input", Role.COMMAND, PATH),
     ("output", Role.COMMAND, PATH),
     ("out", Role.COMMAND, PATH),

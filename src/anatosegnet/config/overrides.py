@@ -98,6 +98,19 @@ def of_own_data(arguments: Sequence[str]) -> list[str]:
     ]
 
 
+def of_a_file(arguments: Sequence[str]) -> list[str]:
+    """Arguments of ``predict``, whose ``model=FILE`` is a file, and no choice of that group."""
+    files = {
+        override.input_line: override.value()
+        for override in readable(arguments)
+        if key_of(override) == "model" and isinstance(override.value(), str)
+    }
+    return [
+        f"model={in_override({'file': files[argument]})}" if argument in files else argument
+        for argument in arguments
+    ]
+
+
 def of_a_folder(arguments: Sequence[str]) -> list[str]:
     """Arguments of ``runs``, in which a folder may stand alone: ``DIR`` means ``dir=DIR``."""
     before = ["", *arguments]

@@ -5,16 +5,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from anatosegnet.console import plain
 from anatosegnet.data.normalization import Normalization
-from anatosegnet.data.resizing import resize_image, two_sizes
-from anatosegnet.data.transforms import image_to_tensor
+from anatosegnet.data.resizing import two_sizes
 from anatosegnet.errors import UserError, reason
 from anatosegnet.metrics.logits import lesion_probability
 from anatosegnet.network import require_logits, trained_network
 from anatosegnet.prediction.predictor import ImagePredictor, Prediction
+from anatosegnet.prediction.processing import Processing
 from anatosegnet.run import Run
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -98,13 +98,8 @@ class Predictor:
         Raises:
             UserError: The network gives something else than logits (B, 2, height, width).
         """
-        tensors = [
-            image_to_tensor(
-                resize_image(image, self.image_size), self.in_channels, self.normalization
-            )
-            for image in images
-        ]
-        batch: Tensor = torch.stack(tensors).to(self.device, memory_format=torch.channels_last)
+        prepare = Processing(self.image_size, self.in_channels, self.normalization)
+        batch = torch.from_numpy(prepare(images)).to(self.device, memory_format=torch.channels_last)
         with self._autocast():
             logits = self.model(batch)
         require_logits(logits, batch, type(self.model).__name__)

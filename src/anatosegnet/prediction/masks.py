@@ -3,13 +3,15 @@
 import cv2
 import numpy as np
 
+THRESHOLD = 0.5  # of the probability; lesion lies above
+
 WHY_NO_NUMBER = "its training diverged, or its precision is too low"
 NO_NUMBER = f"the network's output is NaN or infinite: {WHY_NO_NUMBER}"
 
 
 def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Threshold a probability map (h, w) at 0.5 after linear resizing to (height, width)."""
-    return probability_at(probability, size) > 0.5
+    """Threshold a probability map (h, w) after linear resizing to (height, width)."""
+    return probability_at(probability, size) > THRESHOLD
 
 
 def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from omegaconf import DictConfig
 
+from anatosegnet.config.places import user_path
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError
 from anatosegnet.prediction.predictor import Ensemble, ImagePredictor, Mirrored, Views
@@ -26,10 +28,10 @@ class Resizable(ImagePredictor, Protocol):
 
 
 def open_predictor(config: DictConfig, usage: str = "run=DIR") -> ImagePredictor:
-    """What ``run=`` and ``tta=`` name; a network is loaded by what its kind needs, and no more.
+    """What ``run=`` or ``model=``, and ``tta=`` name; each loaded by what its kind needs, no more.
 
     Args:
-        config: run (one or several), trust, tta, device.
+        config: run (one or several), trust, tta, device; model.file, where the verb has it.
         usage: How the verb is called, for the message where nothing is named.
 
     Raises:
@@ -37,6 +39,8 @@ def open_predictor(config: DictConfig, usage: str = "run=DIR") -> ImagePredictor
             see what a view shows it.
     """
     views = views_of(config.tta)
+    if file := file_of(config):
+        return seen(of_file(file, config.device), views)
     runs = open_runs(config.run, usage, config.trust)
     return joined([seen(of_run(run, config.device), views) for run in runs])
 
@@ -63,6 +67,27 @@ def open_runs(given: Any, usage: str, trust: Sequence[str] = ()) -> list[Run]:
 def several(given: object) -> TypeGuard[Sequence[Any]]:
     """Whether a list was given, not one name."""
     return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+def file_of(config: DictConfig) -> Path | None:
+    """The file of ``model=FILE.onnx``; None without.
+
+    Raises:
+        UserError: A run is named too.
+    """
+    given = (config.get("model") or {}).get("file")
+    if given is not None and config.run is not None:
+        raise UserError("give run=DIR or model=FILE.onnx, not both")
+    return None if given is None else user_path(given)
+
+
+def of_file(path: Path, device: str) -> ImagePredictor:
+    """The network of an ONNX file, which needs no PyTorch; raises UserError as `OnnxPredictor`."""
+    from anatosegnet.prediction.onnx import OnnxPredictor
+
+    if device not in ("auto", "cpu"):
+        raise UserError(f"device={plain(device)}: model=FILE.onnx runs on the CPU; run=DIR may not")
+    return OnnxPredictor(path)
 
 
 def of_run(run: Run, device: str) -> ImagePredictor:

@@ -1,0 +1,85 @@
+"""A run exported: written, run again on images, compared, and kept only where it agrees."""
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from anatosegnet.config.places import user_path
+from anatosegnet.console import plain, say
+from anatosegnet.deployment.agreement import Check
+from anatosegnet.deployment.conversion import quiet
+from anatosegnet.deployment.onnx import write_onnx
+from anatosegnet.deployment.original import Original
+from anatosegnet.errors import UserError, reason
+from anatosegnet.files.writing import replacing_directory, write_json
+from anatosegnet.run import Run
+
+SUMMARY = "export.json"
+WRITERS = ("anatosegnet", "torch", "onnx", "onnxruntime", "onnxscript")  # packages
+
+
+def export(run: Run, config: DictConfig) -> Path:
+    """Write a run as ``format`` into the folder ``out``.
+
+    Args:
+        run: The run.
+        config: Of the verb: format, out, precision, overwrite, data, paths, accept_changed_data.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: A setting is at fault; the run or its data are; or what was exported computes
+            something else, and nothing is left of it.
+    """
+    writers = {"onnx": write_onnx, "torchscript": write_script}
+    if config.format not in writers:
+        raise UserError(f"format={plain(config.format)} must be one of {', '.join(writers)}")
+    if config.out is None:
+        raise UserError("say where it goes: out=DIR, a new folder")
+    out = user_path(config.out)
+    with replacing_directory(out, config.overwrite) as directory:
+        summary = writers[config.format](run, config, directory)
+        write_json(directory / SUMMARY, {**summary, "written_with": versions()})
+    say(f"written {out}")
+    return out
+
+
+def write_script(run: Run, config: DictConfig, directory: Path) -> dict[str, Any]:
+    """Write the network as TorchScript traces it; see `export`."""
+    original = Original(run)
+    check = Check(original, run, config)
+    described, path = original.described, directory / "model.pt"
+    try:
+        with quiet(), torch.no_grad():
+            traced = torch.jit.trace(original.network, original.example, check_trace=False)
+    except Exception as error:  # of the tracer, of many kinds
+        name = type(original.network.network).__name__
+        raise UserError(f"{name} cannot be traced ({reason(error)})") from error
+    metadata = json.dumps(described, ensure_ascii=False)
+    with quiet():
+        torch.jit.save(traced, str(path), _extra_files={"anatosegnet.json": metadata})
+        loaded = torch.jit.load(str(path))
+
+    @torch.no_grad()
+    def network(batch: np.ndarray) -> np.ndarray:
+        return loaded(torch.from_numpy(batch)).numpy()
+
+    check("float32", network)
+    return {**described, "agreement": check.told}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that wrote the files."""
+    found = {}
+    for package in WRITERS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
