@@ -171,6 +171,20 @@ class Run:
         return summary
 
 
+def runs_below(directory: Path) -> Iterator[Path]:
+    """Directories with a ``config.yaml``, in no order; nothing below them is a run."""
+    seen = set[Path]()  # links may lead in a circle
+    for place, folders, files in os.walk(directory, followlinks=True):
+        if "config.yaml" in files:
+            folders.clear()
+            yield Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        real = Path(place).resolve()
+        if real in seen:
+            folders.clear()
+        seen.add(real)
+
+
 def below(path: Path, directory: Path) -> bool:
     """Whether a path leads to a place inside a directory."""
     with suppress(OSError, RuntimeError):  # RuntimeError: a link to itself

@@ -18,7 +18,7 @@ from anatosegnet.console import duration, rounded, say, say_table
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.opening import read_yaml
-from anatosegnet.run import Run
+from anatosegnet.run import Run, runs_below
 from anatosegnet.sweep import Sweep, settings_apart
 
 # states of a run as a sweep's jobs are counted by them
@@ -93,12 +93,8 @@ def list_runs(directory: Path) -> list[Line]:
 
 
 def find_runs(directory: Path) -> Iterator[Path]:
-    """Directories with a ``summary.json`` and a ``config.yaml``; nothing below them is a run."""
-    for place, folders, files in os.walk(directory):
-        if {"summary.json", "config.yaml"} <= set(files):
-            folders.clear()
-            yield Path(place)
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+    """Directories of runs that began."""
+    return (place for place in runs_below(directory) if os.path.lexists(place / "summary.json"))
 
 
 def read_line(run: Run, name: str) -> Line:

@@ -23,6 +23,8 @@ from anatosegnet.data.split import Split
 from anatosegnet.errors import UserError
 from anatosegnet.run import Run
 
+NOT_A_TEST = "NOT A TEST SCORE"  # said of scores on images that were trained on
+
 
 def recorded_split(run: Run, needed: Sequence[str] = ()) -> RecordedSplit:
     """The split of a run under its own description; ``needed`` as in `RecordedSplit`."""
@@ -139,7 +141,7 @@ def seen_in_training(
         return f"none of them is a near-duplicate of a training or validation image{unread}"
     names = sorted(seen, key=natural_key)
     return (
-        f"NOT A TEST SCORE: {len(seen)} of {len(digests)} images are duplicates of training or "
+        f"{NOT_A_TEST}: {len(seen)} of {len(digests)} images are duplicates of training or "
         f"validation images: {some(names)}{unread}"
     )
 

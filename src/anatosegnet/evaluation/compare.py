@@ -1,6 +1,6 @@
 """Runs side by side: found, evaluated where they are not yet, compared, written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from pandas import DataFrame
 from anatosegnet.console import say
 from anatosegnet.data.checksum import content_sha256, sha256
 from anatosegnet.data.duplicates import natural_key
+from anatosegnet.data.leakage import leaked, recorded_split
 from anatosegnet.errors import UserError
-from anatosegnet.evaluation import comparison
+from anatosegnet.evaluation import across_tables, comparison
+from anatosegnet.evaluation.across import Member, across
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
 from anatosegnet.evaluation.settings import group_settings, labels, setting_of
 from anatosegnet.evaluation.tables import read_scores
@@ -20,7 +22,7 @@ from anatosegnet.files.writing import replacing_directory
 from anatosegnet.metrics.scores import read_about
 from anatosegnet.report import write_comparison
 from anatosegnet.report.reading import read_summary
-from anatosegnet.run import CHANGED_DATA, Run
+from anatosegnet.run import CHANGED_DATA, Run, runs_below
 
 USAGE = "runs=[A,B,…], or runs=DIR, a folder of runs such as a sweep's"
 
@@ -42,6 +44,8 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     """
     runs = find_runs(config.runs, config.trust)
     output = output_directory(config)
+    if own_data and len({run.config.data.name for run in runs}) > 1:
+        return compare_across(runs, output, config)
     groups = group_settings([run.config for run in runs])
     names = labels([setting_of(runs[group[0]].config) for group in groups])
     baseline = find_baseline(config.baseline, names)
@@ -79,6 +83,53 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     return table
 
 
+def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> DataFrame:
+    """Compare runs of several datasets, and write the tables; see `across`.
+
+    Returns:
+        What was written to ``comparison.csv``.
+    """
+    for run in runs:
+        require_finished(run)
+    evaluated(runs, config, own_data=True)
+    datasets = dict.fromkeys(run.config.data.name for run in runs)
+    members = [read_member(run, datasets, config.at) for run in runs]
+    networks = sorted({member.network for member in members}, key=natural_key)
+    baseline = networks[find_baseline(config.baseline, networks)]
+    found = across(members, baseline, list(config.scores))
+    with replacing_directory(output, config.overwrite) as temporary:
+        across_tables.write_tables(temporary, found)
+    across_tables.print_tables(found)
+    say(f"written {output}")
+    return across_tables.numbers(found)
+
+
+def read_member(run: Run, datasets: Collection[str], at: str) -> Member:
+    """A run with its evaluations.
+
+    Args:
+        run: Finished and evaluated on its own test cases.
+        datasets: Whose scores are read, where it has them.
+        at: See `evaluation_directory`.
+    """
+    scores, conditions = {}, {}
+    for dataset in datasets:
+        folder = evaluation_directory(run, dataset, at)
+        if folder.is_dir():
+            summary = read_summary(folder / "summary.json")
+            scores[dataset] = read_evaluation(run, folder, summary)
+            conditions[dataset] = summary.get("conditions", {})
+    return Member(
+        run.directory.absolute().parent.name,
+        run.config.data.name,
+        run,
+        run.config,
+        leaked(run, recorded_split(run, ["test"])),
+        scores,
+        conditions,
+    )
+
+
 def find_runs(
     given: str | Sequence[str] | ListConfig | None, trust: Sequence[str] = ()
 ) -> list[Run]:
@@ -96,11 +147,11 @@ def find_runs(
             runs.append(Run.open(directory, trust=trust))
             continue
         inside = sorted(
-            directory.glob("*/config.yaml"), key=lambda path: natural_key(path.parent.name)
+            runs_below(directory), key=lambda path: natural_key(str(path.relative_to(directory)))
         )
         if not inside:
             raise UserError(f"{directory} is no run and holds none; say which: {USAGE}")
-        runs += [Run.open(path.parent, trust=trust) for path in inside]
+        runs += [Run.open(path, trust=trust) for path in inside]
     resolved = [run.directory.resolve() for run in runs]
     for place in resolved:
         if resolved.count(place) > 1:

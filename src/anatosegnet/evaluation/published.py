@@ -43,7 +43,8 @@ def publish(
 
     Args:
         given: Directories of runs, or one folder of runs.
-        out: Folder that gets them, each under the name of its run.
+        out: Folder that gets them, each under the name of its run, or its place in the folder it
+            was found in.
         trust: Packages whose objects the runs' configs may build.
 
     Returns:
@@ -56,8 +57,8 @@ def publish(
     if out is None:
         raise UserError("say where they go: out=DIR, which gets a folder of each run's name")
     runs = find_runs(given, trust)
-    names = [run.directory.resolve().name for run in runs]
-    if repeated := {name for name in names if names.count(name) > 1}:
+    names = [place_of(run, given) for run in runs]
+    if repeated := {str(name) for name in names if names.count(name) > 1}:
         raise UserError(
             f"several runs have the name {some(sorted(repeated))}; rename their folders"
         )
@@ -70,9 +71,18 @@ def publish(
             raise UserError(f"{run.directory} cannot be published: {'; '.join(found)}")
     for run, target in zip(runs, targets, strict=True):
         with replacing_directory(target) as temporary:
-            write_published(run, temporary, target.name)
+            write_published(run, temporary, target.relative_to(out).as_posix())
         say(f"written {target}")
     return targets
+
+
+def place_of(run: Run, given: str | Sequence[str] | ListConfig | None) -> Path:
+    """Where a run goes below the folder of all: by its name, and the folders it was found in."""
+    for folder in [given] if isinstance(given, str) else (given or ()):
+        place = Path(str(folder)).absolute()
+        if place in run.directory.absolute().parents:
+            return run.directory.absolute().relative_to(place)
+    return Path(run.directory.resolve().name)
 
 
 def write_published(run: Run, directory: Path, name: str) -> None:
