@@ -22,6 +22,7 @@ from anatosegnet.data.prepared import find_data
 from anatosegnet.data.resizing import resize_mask
 from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, score_cases
+from anatosegnet.prediction.predictor import Prediction
 
 SIZE = (256, 256)
 
@@ -34,9 +35,13 @@ class PreparedPredictor:
     def __init__(self, maps: list[np.ndarray]) -> None:
         self.maps = iter(maps)
 
-    def probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def of(self, _: str) -> "PreparedPredictor":
+        """Whatever the case."""
+        return self
+
+    def predict(self, images: Sequence[np.ndarray]) -> Prediction:
         """The next maps, (B, 256, 256) float32."""
-        return np.stack([next(self.maps) for _ in images])
+        return Prediction.of(np.stack([next(self.maps) for _ in images]))
 
 
 def prepared(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -61,8 +66,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             wall, processor = time.perf_counter(), time.process_time()
             scoring = Scoring(surface=surface)
-            predictor = PreparedPredictor(maps)
-            scored = score_cases(data, names, predictor, scoring, Path(folder))  # type: ignore[arg-type]
+            predictor_of = PreparedPredictor(maps).of
+            scored = score_cases(data, names, predictor_of, scoring, Path(folder))
             middle = time.perf_counter(), time.process_time()
             write_evaluation(Path(folder), scored, scoring, {}, {})
             end = time.perf_counter(), time.process_time()

@@ -4,15 +4,22 @@ from omegaconf import DictConfig
 
 from anatosegnet.cli import verb
 from anatosegnet.config.overrides import is_own_data
-from anatosegnet.run import Run
+from anatosegnet.errors import UserError
 
 
 @verb("evaluate")
 def main(config: DictConfig) -> None:
-    """Evaluate a run on its test cases, or on another dataset."""
-    from anatosegnet.evaluation.evaluate import evaluate
+    """Evaluate a run, or several as one, on its test cases, or on another dataset."""
+    from anatosegnet.evaluation.evaluate import evaluate, evaluate_together
+    from anatosegnet.prediction.opening import open_runs
 
-    evaluate(Run.open(config.run, trust=config.trust), config, is_own_data())
+    runs = open_runs(config.run, "run=DIR", config.trust)
+    if len(runs) > 1:
+        evaluate_together(runs, config, is_own_data())
+    elif config.out is not None:
+        raise UserError("out=… is for several runs, run=[A,B,…]; of one the scores go into the run")
+    else:
+        evaluate(runs[0], config, is_own_data())
 
 
 if __name__ == "__main__":

@@ -98,6 +98,6 @@ def test_originals_go_once_they_are_scored(tmp_path: Path) -> None:
         def predict(self, images: list[np.ndarray]) -> Prediction:
             return Prediction.of(np.full((len(images), 20, 25), 0.6, np.float32))
 
-    scoring = Scoring(surface=False)
-    scored = score_cases(Cases(), "0123", Network(), scoring, tmp_path, 2)  # type: ignore[arg-type]
+    network, scoring = Network(), Scoring(surface=False)
+    scored = score_cases(Cases(), "0123", lambda _: network, scoring, tmp_path, 2)  # type: ignore[arg-type]
     assert [item.row["id"] for item in scored] == ["0", "1", "2", "3"]

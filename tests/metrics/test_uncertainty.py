@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from anatosegnet.metrics.uncertainty import mutual_information, predictive_entropy
+from anatosegnet.metrics.uncertainty import (
+    image_uncertainty,
+    mutual_information,
+    predictive_entropy,
+)
 
 
 def test_entropy_is_that_of_a_coin() -> None:
@@ -25,3 +29,14 @@ def test_members_that_agree_share_no_uncertainty() -> None:
     found = mutual_information(drawn)
     assert found.shape == (3, 8, 8) and (found >= 0).all()
     assert (found <= predictive_entropy(drawn.mean(axis=0)) + 1e-6).all()
+
+
+def test_the_uncertainty_of_an_image_by_hand() -> None:
+    """Breaks if it is not 1 - soft Dice, or an empty mask is called sure."""
+    probability = np.array([[1.0, 0.6], [0.4, 0.0]], np.float32)
+    mask = probability > 0.5
+    assert image_uncertainty(probability, mask) == pytest.approx(1 - 2 * 1.6 / (2 + 2))
+    assert image_uncertainty(mask.astype(np.float32), mask) == 0
+    assert image_uncertainty(np.zeros((4, 4), np.float32), np.zeros((4, 4), bool)) == 1
+    large = np.full((3000, 3000), 0.51, np.float32)
+    assert image_uncertainty(large, large > 0.5) == pytest.approx(1 - 2 * 0.51 / 1.51)

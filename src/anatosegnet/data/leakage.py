@@ -80,6 +80,18 @@ def leaked(run: Run, recorded: RecordedSplit) -> frozenset[str]:
     return frozenset(leakage.test) | frozenset(Changes.recorded(run).of("trained"))
 
 
+def never_seen(run: Run, recorded: RecordedSplit) -> frozenset[str]:
+    """The run's test cases that had no say in it, nor had a near-duplicate or group mate of them.
+
+    Neither in its weights nor, if one was chosen, in the choice of its epoch; as far as recorded.
+    """
+    crossing, split = recorded_leakage(run, recorded), recorded.read()
+    seen = {*split.train, *crossing.test, *Changes.recorded(run).of("trained")}
+    if run.summary.get("epoch_chosen", True):
+        seen |= {*split.val, *crossing.test_in_val}
+    return frozenset(split.test) - seen
+
+
 def recorded_leakage(run: Run, recorded: RecordedSplit) -> Leakage:
     """What crosses the parts of a run's split, from ``split.csv`` and ``duplicates.csv``."""
     pairs = read_pairs(run.duplicates_path) if run.duplicates_path.is_file() else []

@@ -1,6 +1,7 @@
 """Runs side by side: found, evaluated where they are not yet, compared, written."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from anatosegnet.evaluation.tables import read_scores
 from anatosegnet.files.opening import kept
 from anatosegnet.files.writing import replacing_directory
 from anatosegnet.metrics.scores import read_about
+from anatosegnet.prediction.opening import views_of
 from anatosegnet.report import write_comparison
 from anatosegnet.report.reading import read_summary
 from anatosegnet.run import CHANGED_DATA, Run, runs_below
@@ -42,16 +44,24 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     Raises:
         UserError: Runs or settings are at fault, or were not scored on the same cases.
     """
-    runs = find_runs(config.runs, config.trust)
+    given = directories(config.runs)
+    made = [directory for directory in given if is_evaluation(directory)]
+    named = [str(directory) for directory in given if directory not in made]
+    runs = find_runs(named, config.trust) if named or not made else []
     output = output_directory(config)
-    if own_data and len({run.config.data.name for run in runs}) > 1:
+    if own_data and not made and len({run.config.data.name for run in runs}) > 1:
         return compare_across(runs, output, config)
     groups = group_settings([run.config for run in runs])
     names = labels([setting_of(runs[group[0]].config) for group in groups])
+    repeated = [comparison.repetition([runs[index].config for index in group]) for group in groups]
+    for group in group_predictors(made):
+        groups.append([len(runs) + index for index in group])
+        names.append(name_of(made[group[0]], names))
+        repeated.append("runs")
     baseline = find_baseline(config.baseline, names)
     for run in runs:
         require_finished(run)
-    folders = evaluated(runs, config, own_data)
+    folders = evaluated(runs, config, own_data) + made
     summaries = [read_summary(folder / "summary.json") for folder in folders]
     own = {
         name: score
@@ -60,13 +70,12 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     }
     scored = [
         read_evaluation(run, folder, summary)
-        for run, folder, summary in zip(runs, folders, summaries, strict=True)
+        for run, folder, summary in zip_longest(runs, folders, summaries)
     ]
     settings = {
         name: [scored[index] for index in group] for name, group in zip(names, groups, strict=True)
     }
     comparison.require_same_cases(settings)
-    repeated = [comparison.repetition([runs[index].config for index in group]) for group in groups]
     scores = list(config.scores or comparison.scores_to_compare(settings, own))
     table = comparison.compare_settings(settings, repeated, names[baseline], scores)
     notes = comparison.notes(settings, names[baseline], summaries)
@@ -93,7 +102,7 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
         require_finished(run)
     evaluated(runs, config, own_data=True)
     datasets = dict.fromkeys(run.config.data.name for run in runs)
-    members = [read_member(run, datasets, config.at) for run in runs]
+    members = [read_member(run, datasets, config) for run in runs]
     networks = sorted({member.network for member in members}, key=natural_key)
     baseline = networks[find_baseline(config.baseline, networks)]
     found = across(members, baseline, list(config.scores))
@@ -104,17 +113,17 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
     return across_tables.numbers(found)
 
 
-def read_member(run: Run, datasets: Collection[str], at: str) -> Member:
+def read_member(run: Run, datasets: Collection[str], config: DictConfig) -> Member:
     """A run with its evaluations.
 
     Args:
         run: Finished and evaluated on its own test cases.
         datasets: Whose scores are read, where it has them.
-        at: See `evaluation_directory`.
+        config: at and tta; see `evaluation_directory`.
     """
     scores, conditions = {}, {}
     for dataset in datasets:
-        folder = evaluation_directory(run, dataset, at)
+        folder = evaluation_directory(run, dataset, config.at, views_of(config.tta))
         if folder.is_dir():
             summary = read_summary(folder / "summary.json")
             scores[dataset] = read_evaluation(run, folder, summary)
@@ -138,11 +147,8 @@ def find_runs(
     Raises:
         UserError: A directory is no run and holds none, or a run is named twice.
     """
-    if given is None or len(given) == 0:
-        raise UserError(f"say which runs: {USAGE}")
-    directories = [Path(given)] if isinstance(given, str) else [Path(str(name)) for name in given]
     runs: list[Run] = []
-    for directory in directories:
+    for directory in directories(given):
         if (directory / "config.yaml").is_file():
             runs.append(Run.open(directory, trust=trust))
             continue
@@ -157,6 +163,42 @@ def find_runs(
         if resolved.count(place) > 1:
             raise UserError(f"{place} is named twice in runs=…")
     return runs
+
+
+def directories(given: str | Sequence[str] | ListConfig | None) -> list[Path]:
+    """The folders of ``runs=…``; raises UserError where there is none."""
+    if given is None or len(given) == 0:
+        raise UserError(f"say which runs: {USAGE}")
+    return [Path(given)] if isinstance(given, str) else [Path(str(name)) for name in given]
+
+
+def is_evaluation(directory: Path) -> bool:
+    """Whether a folder is what evaluate wrote, not a run or a folder of runs."""
+    return (directory / "summary.json").is_file() and kept(directory / "scores.csv").is_file()
+
+
+def group_predictors(folders: Sequence[Path]) -> list[list[int]]:
+    """Indices of the evaluations of each ensemble, or of each setting seen in the same views.
+
+    Raises:
+        UserError: One is of a run as it is, or was named twice.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, folder in enumerate(folders):
+        setting = (read_summary(folder / "summary.json").get("predictor") or {}).get("setting")
+        if setting is None:
+            raise UserError(f"{folder} is the evaluation of a run; name the run: runs=[DIR,…]")
+        if folder.resolve() in [other.resolve() for other in folders[:index]]:
+            raise UserError(f"{folder} is named twice in runs=…")
+        groups.setdefault(setting, []).append(index)
+    return list(groups.values())
+
+
+def name_of(folder: Path, taken: Sequence[str]) -> str:
+    """What the predictor of an evaluation is called, unlike those before."""
+    name = str(read_summary(folder / "summary.json")["predictor"].get("name", folder.name))
+    alike = sum(other == name or other.startswith(f"{name} (") for other in taken)
+    return f"{name} ({alike})" if alike else name
 
 
 def output_directory(config: DictConfig) -> Path:
@@ -197,22 +239,25 @@ def require_finished(run: Run) -> None:
 def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[Path]:
     """The evaluation directories of runs; those that are missing are made."""
     names = [run.config.data.name if own_data else config.data.name for run in runs]
-    directories = [
-        evaluation_directory(run, name, config.at) for run, name in zip(runs, names, strict=True)
+    views = views_of(config.tta)
+    folders = [
+        evaluation_directory(run, name, config.at, views)
+        for run, name in zip(runs, names, strict=True)
     ]
-    missing = [place for place, directory in enumerate(directories) if not directory.exists()]
+    missing = [place for place, folder in enumerate(folders) if not folder.exists()]
     for number, place in enumerate(missing, start=1):
         say(f"evaluate {runs[place].directory} ({number} of {len(missing)})")
         evaluate(runs[place], config, own_data)
-    return directories
+    return folders
 
 
-def read_evaluation(run: Run, directory: Path, summary: Mapping[str, Any]) -> DataFrame:
-    """The scores of a run; raises UserError if they are not what evaluate wrote."""
+def read_evaluation(run: Run | None, directory: Path, summary: Mapping[str, Any]) -> DataFrame:
+    """The scores of a run, or of several; raises UserError if they are not what evaluate wrote."""
     path, again = kept(directory / "scores.csv"), "; evaluate the run again with overwrite=true"
     frame = read_scores(path)
     if content_sha256(path) != summary.get("scores_sha256"):
         raise UserError(f"{path} was changed after it was written{again}")
-    if run.best_path.is_file() and sha256(run.best_path) != summary.get("checkpoint_sha256"):
-        raise UserError(f"{directory} scores another epoch than {run.best_path} holds{again}")
+    best = run.best_path if run else None
+    if best and best.is_file() and sha256(best) != summary.get("checkpoint_sha256"):
+        raise UserError(f"{directory} scores another epoch than {best} holds{again}")
     return frame

@@ -152,11 +152,12 @@ def notes(
 ) -> dict[str, str]:
     """What a reader must know of the table; conditions that differ between runs are all named."""
     said: dict[str, str] = {}
-    for key in ("data", "split", "selection", "aggregation"):
+    for key in ("data", "split", "selection", "members", "views", "aggregation"):
         found = dict.fromkeys(summary.get("conditions", {}).get(key, "") for summary in summaries)
-        said[key] = " | ".join(text for text in found if text)
+        if any(found) or key not in ("members", "views"):
+            said[key] = " | ".join(text for text in found if text)
     changed = [
-        f"run {Path(summary.get('run', '')).name}: {summary['conditions'][CHANGED_DATA]}"
+        f"run {name_of(summary)}: {summary['conditions'][CHANGED_DATA]}"
         for summary in summaries
         if CHANGED_DATA in summary.get("conditions", {})
     ]
@@ -174,6 +175,11 @@ def notes(
             f"permutations, Holm over {len(settings) - 1} settings for each score"
         )
     return said
+
+
+def name_of(summary: Mapping[str, Any]) -> str:
+    """What the run, or several as one, of an evaluation is called."""
+    return Path(summary.get("run", "")).name or str(summary.get("predictor", {}).get("name", ""))
 
 
 def write_tables(

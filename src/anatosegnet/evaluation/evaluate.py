@@ -1,26 +1,29 @@
-"""A run scored on a cohort: ``evaluation/<dataset>/`` with its tables, pictures and report."""
+"""A run, or several as one, scored on a cohort: a folder of tables, pictures and a report."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from pandas import DataFrame
 
-from anatosegnet.config.places import path_part
+from anatosegnet.config.places import path_part, user_path
 from anatosegnet.console import say
 from anatosegnet.data.changes import KEY as CHANGED
 from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
-from anatosegnet.evaluation.cohort import find_cohort
+from anatosegnet.evaluation.cohort import Cohort, find_cohort
 from anatosegnet.evaluation.extremes import write_extremes
+from anatosegnet.evaluation.members import Members, about_predictor
 from anatosegnet.evaluation.scoring import Scored, Scoring, score_cases
 from anatosegnet.files.rows import write_frame
 from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.metrics.calibration import calibration_summary
 from anatosegnet.metrics.scores import MAIN
-from anatosegnet.prediction.inference import Predictor
+from anatosegnet.prediction.opening import joined, of_run, seen, views_of
+from anatosegnet.prediction.predictor import ImagePredictor, Views
 from anatosegnet.report import write_report
 from anatosegnet.run import Run, environment
 
@@ -30,7 +33,8 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
 
     Args:
         run: The run.
-        config: The composed config of the verb: data, at, surface, batch_size, device, overwrite.
+        config: The composed config of the verb: data, tta, at, surface, batch_size, device,
+            overwrite.
         own_data: Evaluate on the run's own data; else on ``config.data``.
 
     Returns:
@@ -39,58 +43,165 @@ def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, A
     Raises:
         UserError: The run or the data is at fault, or results would be overwritten.
     """
-    scoring = Scoring.from_config(config)
-    if config.extremes < 1:
-        raise UserError(f"extremes={config.extremes} must be at least 1")
+    scoring, views = asked(config)
     run.require_no_way_out()
     cohort = find_cohort(run, config, own_data)
-    output = evaluation_directory(run, cohort.data.name, scoring.at)
+    output = evaluation_directory(run, cohort.data.name, scoring.at, views)
     with replacing_directory(output, config.overwrite) as temporary:
-        predictor = Predictor.from_run(run, config.device)
-        scored = score_cases(
-            cohort.data,
-            cohort.names,
-            predictor,
-            scoring,
-            temporary,
-            config.batch_size,
-            cohort.notice,
-        )
-        known = cohort.judge()
-        conditions = {
-            "data": f"{cohort.data.title}, {len(scored)} images",
-            "split": known.split,
-            **known.changes.condition,
-            "selection": known.selection,
-            "aggregation": f"per image at {size_scored(scoring, predictor)}, mean over images",
-        }
+        predictor = seen(of_run(run, config.device), views)
+        conditions = {"views": shown_to(predictor, views)} if views else {}
         about = {
             "run": str(run.directory.resolve()),
             "checkpoint_sha256": sha256(run.best_path),
-            **({CHANGED: known.changes.summary} if known.changes else {}),
-            **environment(),
+            **({"predictor": about_predictor([run], views)} if views else {}),
         }
-        written = write_evaluation(
-            temporary, scored, scoring, conditions, about, config.extremes, known.leaks
+        written = score(
+            temporary,
+            cohort,
+            lambda _: predictor,
+            predictor.image_size,
+            scoring,
+            config,
+            conditions,
+            about,
         )
         write_report(temporary, run, cohort.recorded.rows)
-    # all is on the disk by now
+    return shown(written, output)
+
+
+def evaluate_together(
+    runs: Sequence[Run], config: DictConfig, own_data: bool = True
+) -> dict[str, Any]:
+    """Score runs as one, the mean of their probabilities, and write ``config.out``.
+
+    On the data of their training each image is scored by the members that never saw it, see
+    `Members`; on other data by all.
+
+    Args:
+        runs: The members.
+        config: As of `evaluate`, and out.
+        own_data: Evaluate on the members' own data; else on ``config.data``.
+
+    Returns:
+        What was written to ``summary.json``.
+
+    Raises:
+        UserError: A run or the data is at fault, or results would be overwritten.
+    """
+    scoring, views = asked(config)
+    if config.out is None:
+        raise UserError("say where the scores of several runs go: out=DIR")
+    output = user_path(config.out)
+    if (output / "config.yaml").exists():
+        raise UserError(f"{output} is a run; give another out=DIR")
+    members = Members.find(runs, config, own_data)
+    with replacing_directory(output, config.overwrite) as temporary:
+        predictors = [seen(of_run(run, config.device), views) for run in runs]
+        sizes = {predictor.image_size for predictor in predictors}
+        if scoring.at == "model" and len(sizes) > 1:
+            raise UserError(
+                "at=model: the members see images of different sizes; score at=original"
+            )
+        of_places = cache(lambda places: joined([predictors[place] for place in places]))
+        names = ", ".join(run.directory.name for run in runs)
+        conditions = {
+            "members": f"mean of the probabilities of {len(runs)} runs: {names}",
+            **({"views": shown_to(predictors[0], views)} if views else {}),
+        }
+        about = {"predictor": about_predictor(runs, views)}
+        written = score(
+            temporary,
+            members,
+            lambda name: of_places(members.of(name)),
+            max(sizes),
+            scoring,
+            config,
+            conditions,
+            about,
+        )
+        write_report(temporary)
+    return shown(written, output)
+
+
+def asked(config: DictConfig) -> tuple[Scoring, tuple[str, ...]]:
+    """What is scored, and the views of each image; raises UserError for impossible settings."""
+    if config.extremes < 1:
+        raise UserError(f"extremes={config.extremes} must be at least 1")
+    return Scoring.from_config(config), views_of(config.tta)
+
+
+def score(
+    directory: Path,
+    cohort: Cohort | Members,
+    predictor_of: Callable[[str], ImagePredictor],
+    size: tuple[int, int],
+    scoring: Scoring,
+    config: DictConfig,
+    conditions: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> "Written":
+    """Score a cohort and write all but the report.
+
+    Args:
+        directory: Where it goes.
+        cohort: The cases.
+        predictor_of: What predicts the case of a name.
+        size: (height, width) that it sees.
+        scoring: What is scored.
+        config: Of the verb.
+        conditions: What is said beside the scores of the predictor.
+        about: What else the summary holds.
+    """
+    scored = score_cases(
+        cohort.data,
+        cohort.names,
+        predictor_of,
+        scoring,
+        directory,
+        config.batch_size,
+        cohort.notice,
+    )
+    known = cohort.judge()
+    said = {
+        "data": f"{cohort.data.title}, {len(scored)} images",
+        "split": known.split,
+        **known.changes.condition,
+        "selection": known.selection,
+        **conditions,
+        "aggregation": f"per image at {size_scored(scoring, size)}, mean over images",
+    }
+    changed = {CHANGED: known.changes.summary} if known.changes else {}
+    all_about = {**about, **changed, **environment()}
+    return write_evaluation(
+        directory, scored, scoring, said, all_about, config.extremes, known.leaks
+    )
+
+
+def shown(written: "Written", output: Path) -> dict[str, Any]:
+    """Print what was written, all of which is on the disk by now; the summary."""
     tables.print_evaluation(written.summary, written.frame, written.strata)
     say(f"written {output}")
     return written.summary
 
 
-def evaluation_directory(run: Run, dataset: str, at: str) -> Path:
+def evaluation_directory(run: Run, dataset: str, at: str, views: Sequence[str] = ()) -> Path:
     """Where the scores on a dataset lie; raises UserError for a name that leads elsewhere."""
     suffix = "" if at == "original" else "_at_model_size"
+    suffix += f"_tta_{'_'.join(views)}" if views else ""
     return run.directory / "evaluation" / f"{path_part(dataset, 'data.name')}{suffix}"
 
 
-def size_scored(scoring: Scoring, predictor: Predictor) -> str:
+def size_scored(scoring: Scoring, size: tuple[int, int]) -> str:
     """The size of the images that were scored, as said beside the scores."""
     if scoring.at == "original":
         return "original size"
-    return "{}×{} px (the network's size)".format(*predictor.image_size)
+    return "{}×{} px (the network's size)".format(*size)
+
+
+def shown_to(predictor: ImagePredictor, views: Sequence[str]) -> str:
+    """Over how many views of each image a network's answer is averaged, as said beside scores."""
+    count = len(predictor.predictors) if isinstance(predictor, Views) else 1
+    return f"mean over {count} views of each image (tta={'+'.join(views)})"
 
 
 class Written(NamedTuple):

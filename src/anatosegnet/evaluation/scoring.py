@@ -34,7 +34,7 @@ TAKEN = {  # what else summary.json and the tables hold
     *("by", "value", "setting", "runs", "repeated_over", "split_fingerprint"),
     *("images", "independent_groups", "intervals", "detection", "calibration", "extremes"),
     *("conditions", "own_scores", "without_leaks", "scores_sha256", "checkpoint_sha256"),
-    *("run", "changed_data", "versions", "git_commit", "machine"),
+    *("run", "changed_data", "versions", "git_commit", "machine", "predictor"),
 }
 
 
@@ -146,7 +146,7 @@ class Scored(NamedTuple):
 def score_cases(
     data: "FoundData",
     names: Sequence[str],
-    predictor: "ImagePredictor",
+    predictor_of: "Callable[[str], ImagePredictor]",
     scoring: Scoring,
     directory: Path,
     batch_size: int = 16,
@@ -157,7 +157,7 @@ def score_cases(
     Args:
         data: The data.
         names: The cases, in the order of the result.
-        predictor: The network.
+        predictor_of: The name of a case -> the network, or networks, that it is shown to.
         scoring: What is scored.
         directory: Where the pictures go.
         batch_size: Images at once; without effect on the scores.
@@ -188,7 +188,7 @@ def score_cases(
     with ThreadPoolExecutor(os.cpu_count()) as pool, Progress("scoring", len(names)) as show:
         running: list[Future[Scored | None]] = []
         for batch in readable_batches(data, names, batch_size, notice):
-            probabilities = predictor.predict([image for _, image, _ in batch]).probability
+            probabilities = predicted(batch, predictor_of)
             results += [scored for future in running if (scored := future.result())]
             pairs = zip(batch, probabilities, strict=True)
             running = [pool.submit(score, read, probability) for read, probability in pairs]
@@ -203,6 +203,19 @@ def score_cases(
             f"cases: {some(sorted(without_number))}; {WHY_NO_NUMBER}"
         )
     return results
+
+
+def predicted(
+    batch: Sequence[Read], predictor_of: "Callable[[str], ImagePredictor]"
+) -> list[np.ndarray]:
+    """The probability (h, w) of each image; those of one predictor go through it together."""
+    predictors = [predictor_of(case.name) for case, _, _ in batch]
+    probabilities: dict[int, np.ndarray] = {}
+    for predictor in dict.fromkeys(predictors):
+        places = [place for place, other in enumerate(predictors) if other is predictor]
+        found = predictor.predict([batch[place][1] for place in places]).probability
+        probabilities |= dict(zip(places, found, strict=True))
+    return [probabilities[place] for place in range(len(batch))]
 
 
 def score_case(case: Case, mask: np.ndarray, probability: np.ndarray, scoring: Scoring) -> Scored:

@@ -5,7 +5,7 @@ permuted together; a case without a group stands alone.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 PERMUTATIONS = 9999
+BATCH = 250  # resamples at once, of any statistic
 
 
 def interval(
@@ -67,6 +68,60 @@ def interval(
     if not np.isfinite([low, high]).all():
         tail = (1 - confidence) / 2
         low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail]).tolist()
+    return low, high
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    groups: Sequence[str],
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The bootstrap interval of `interval`, of any statistic of images.
+
+    Args:
+        statistic: Weights (R, N), how often each image was drawn -> its values (R,); NaN where
+            there is none.
+        groups: (N,) images of one name are drawn together.
+        confidence: Of the interval.
+        resamples: Drawn.
+        seed: Of the draws.
+
+    Returns:
+        (low, high), or None where fewer than two groups, or draws without a value, leave nothing.
+    """
+    index = _group_index(groups, len(groups))
+    count = int(index.max(initial=-1)) + 1
+    if count < 2:
+        return None
+
+    def drawn(sample: np.ndarray, axis: int = -1) -> np.ndarray:
+        rows = np.atleast_2d(sample)
+        places = rows + count * np.arange(len(rows))[:, None]
+        times = np.bincount(places.ravel(), minlength=len(rows) * count).reshape(-1, count)
+        return statistic(times[:, index]).reshape(sample.shape[:-1])
+
+    with warnings.catch_warnings():  # a degenerate draw is dealt with below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = stats.bootstrap(
+            (np.arange(count),),
+            drawn,
+            vectorized=True,
+            batch=BATCH,
+            n_resamples=resamples,
+            confidence_level=confidence,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = (float(end) for end in result.confidence_interval)
+    if not np.isfinite([low, high]).all():
+        values = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
+        if not len(values):
+            return None
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(values, [tail, 1 - tail]).tolist()
     return low, high
 
 

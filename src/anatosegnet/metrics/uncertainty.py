@@ -33,3 +33,24 @@ def mutual_information(members: np.ndarray) -> np.ndarray:
     """
     apart = predictive_entropy(members.mean(axis=0)) - predictive_entropy(members).mean(axis=0)
     return np.clip(apart, 0, 1)
+
+
+def image_uncertainty(probability: np.ndarray, mask: np.ndarray) -> float:
+    """How likely the mask of an image is a bad one: 1 - its soft Dice with its own probability.
+
+    1 - 2 Σ p·mask / (Σ p + Σ mask), one less the soft Dice confidence of Borges et al. (2024): the
+    Dice that the mask has with the probability that it was cut from.
+
+    Args:
+        probability: (H, W) in [0, 1], of lesion.
+        mask: (H, W) bool, that was predicted.
+
+    Returns:
+        In [0, 1]; 0 = sure. 1 where the mask is empty: of nothing found nothing can be known to be
+        right, and a lesion that was missed is the dearest mistake.
+    """
+    found = int(np.count_nonzero(mask))
+    if not found:
+        return 1.0
+    inside = float(probability[mask].sum(dtype=np.float64))
+    return 1 - 2 * inside / (float(probability.sum(dtype=np.float64)) + found)

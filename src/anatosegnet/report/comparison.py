@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatosegnet.errors import UserError
-from anatosegnet.report.evaluation import cases_of
+from anatosegnet.report.evaluation import cases_of, members
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import Evaluation
 from anatosegnet.report.tables import table as shown
@@ -188,7 +188,7 @@ def provenance(name: str, evaluation: Evaluation) -> dict[str, Any]:
     conditions = summary.get("conditions") or {}
     return {
         "model": name,
-        "run": summary.get("run", ""),
+        "run": summary.get("run") or " | ".join(members(summary)),
         "split": conditions.get("split", ""),
         "fingerprint": summary.get("split_fingerprint", ""),
         "selection": conditions.get("selection", ""),

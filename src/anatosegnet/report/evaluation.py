@@ -28,13 +28,15 @@ SHOWN_OF_CASES = ("id", "class", "birads", "device")  # beside the scores
 SCRIPTS = ("dom.js", "charts.js", "cases.js", "report.js")
 
 
-def write_report(directory: Path, run: Run, split: Sequence[SplitRow] | None = None) -> Path:
+def write_report(
+    directory: Path, run: Run | None = None, split: Sequence[SplitRow] | None = None
+) -> Path:
     """Write ``report.html`` of one evaluation into its directory, from the files there.
 
     Args:
         directory: ``evaluation/<dataset>/`` with ``scores.csv`` and ``summary.json``; and
             ``tables.csv``, ``thumbnails/`` and ``overlays/`` where they were written.
-        run: The run evaluated: learning curves, config, split.
+        run: The run evaluated: learning curves, config, split; None of several.
         split: Its ``split.csv``, where it was read already.
 
     Returns:
@@ -44,10 +46,10 @@ def write_report(directory: Path, run: Run, split: Sequence[SplitRow] | None = N
         UserError: A file is missing or damaged; nothing is written.
     """
     evaluation = Evaluation.read(directory)
-    about, summary = run.summary, evaluation.summary
+    about, summary = run.summary if run else {}, evaluation.summary
     names = [str(case["id"]) for case in evaluation.cases]
     calibration = summary.get("calibration") or {}
-    curves, fingerprint = learning_curves(run), summary.get("split_fingerprint")
+    curves, fingerprint = learning_curves(run) if run else {}, summary.get("split_fingerprint")
     fingerprint = fingerprint or about.get("split_fingerprint")
     data = {
         **cases_of(evaluation),
@@ -72,7 +74,7 @@ def write_report(directory: Path, run: Run, split: Sequence[SplitRow] | None = N
         data,
         pictures,
         kind="Evaluation",
-        title=title_of(run, conditions),
+        title=title_of(run, summary, conditions),
         headline=headline(evaluation),
         conditions=list(conditions.items()),
         score_table=score_table(evaluation),
@@ -90,7 +92,7 @@ def write_report(directory: Path, run: Run, split: Sequence[SplitRow] | None = N
         has_curves=bool(curves),
         best_epoch=about.get("best_epoch"),
         provenance=provenance(evaluation, run, about, split),
-        config=without_password(config_text(run)),
+        config=without_password(config_text(run)) if run else "",
         versions=list((summary.get("versions") or {}).items()),
     )
     return write(directory / "report.html", page)
@@ -217,16 +219,18 @@ def detection(summary: Mapping[str, Any]) -> dict[str, float | int]:
 
 def provenance(
     evaluation: Evaluation,
-    run: Run,
+    run: Run | None,
     about: Mapping[str, Any],
     split: Sequence[SplitRow] | None = None,
 ) -> list[tuple[str, str]]:
     """Where the scores come from, in the order a reader asks."""
     summary = evaluation.summary
+    counts = split_counts(run, split) if run else {}
     facts = {
-        "run": summary.get("run") or run.directory,
+        "run": summary.get("run") or (run.directory if run else None),
+        **{f"member {number}": text for number, text in enumerate(members(summary), start=1)},
         "training command": about.get("command"),
-        "cases": ", ".join(f"{count} {part}" for part, count in split_counts(run, split).items()),
+        "cases": ", ".join(f"{count} {part}" for part, count in counts.items()),
         "best epoch": about.get("best_epoch"),
         "training time": f"{about['minutes']} minutes" if "minutes" in about else None,
         "git commit": summary.get("git_commit"),
@@ -237,16 +241,27 @@ def provenance(
     return [(name, without_password(str(value))) for name, value in facts.items() if value]
 
 
-def title_of(run: Run, conditions: Mapping[str, str]) -> str:
+def members(summary: Mapping[str, Any]) -> list[str]:
+    """The members of an ensemble, a line each; none of a single run."""
+    named = (summary.get("predictor") or {}).get("members", [])
+    texts = [f"{each.get('run')}, checkpoint {each.get('checkpoint_sha256')}" for each in named]
+    return texts if len(texts) > 1 else []
+
+
+def title_of(run: Run | None, summary: Mapping[str, Any], conditions: Mapping[str, str]) -> str:
     """``AnatoSegNet (resnet50) on busi``, as far as it is known; U-Net without attention."""
+    predictor = (summary.get("predictor") or {}).get("name")
     try:
-        model = run.config.model
-        network = str(model._target_).rsplit(".", 1)[-1]
-        if "attention" in model and not model.attention.levels:
-            network = "U-Net"
-        encoder = f" ({model.encoder})" if "encoder" in model else ""
+        if run is None:
+            network, encoder = str(predictor or "ensemble"), ""
+        else:
+            model = run.config.model
+            network = str(model._target_).rsplit(".", 1)[-1]
+            if "attention" in model and not model.attention.levels:
+                network = "U-Net"
+            encoder = f" ({model.encoder})" if "encoder" in model else ""
     except (AttributeError, UserError):
-        network, encoder = run.directory.name, ""
+        network, encoder = run.directory.name if run else "", ""
     data = str(conditions.get("data", "")).split(",")[0]
     return f"{network}{encoder} on {data}" if data else f"{network}{encoder}"
 

@@ -174,6 +174,18 @@ def is_interval(ends: Any) -> bool:
     )
 
 
+def is_predictor(part: Any) -> bool:
+    """Whether this is a text, or a list of texts or of the members' texts by name."""
+    return isinstance(part, str) or (
+        isinstance(part, list)
+        and all(
+            isinstance(each, str)
+            or (isinstance(each, dict) and all(isinstance(text, str) for text in each.values()))
+            for each in part
+        )
+    )
+
+
 def are_bins(part: Any) -> bool:
     """Whether this is a number or a text, or the bins of a reliability curve."""
     if not isinstance(part, list):
@@ -190,5 +202,6 @@ SUMMARY: dict[str, Callable[[Any], bool]] = {
     "extremes": lambda names: (
         isinstance(names, list) and all(isinstance(name, str) for name in names)
     ),
+    "predictor": is_predictor,
     "versions": lambda version: version is None or isinstance(version, str),
 }
