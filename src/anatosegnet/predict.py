@@ -1,4 +1,4 @@
-"""``python -m anatosegnet.predict run=DIR input=… output=DIR``: a mask per image."""
+"""``python -m anatosegnet.predict run=DIR input=… output=DIR``: masks and measurements."""
 
 import sys
 
@@ -8,12 +8,12 @@ from anatosegnet.cli import verb
 from anatosegnet.config.places import user_path
 from anatosegnet.errors import UserError
 
-USAGE = "run=DIR input=IMAGE_OR_FOLDER output=DIR"
+USAGE = "run=DIR input=IMAGES output=DIR"
 
 
 @verb("predict")
 def main(config: DictConfig) -> None:
-    """Predict masks; exit status 1 if an image could not be done."""
+    """Predict masks and measure lesions; exit status 1 if an image could not be done."""
     from anatosegnet.prediction.opening import file_of, open_runs
     from anatosegnet.prediction.predict import predict
 
@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     for key in ("input", "output"):
         if config[key] is None:
             raise UserError(f"{key}=… is missing: {USAGE}")
-    if predict(user_path(config.input), user_path(config.output), config):
+    if predict(config.input, user_path(config.output), config):
         sys.exit(1)
 
 

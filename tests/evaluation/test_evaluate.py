@@ -26,6 +26,7 @@ from anatosegnet.data.split import HoldoutSplit
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
 from anatosegnet.metrics.overlap import overlap_scores
+from anatosegnet.prediction.going_on import RECORD
 from anatosegnet.prediction.inference import Predictor
 from anatosegnet.prediction.masks import NO_NUMBER, mask_at
 from anatosegnet.prediction.predict import predict
@@ -198,7 +199,7 @@ def test_predict_reports_bad_images_and_does_the_others(run: Run, folder: Path) 
     command += [f"input={folder / 'images'}", f"output={output}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
-    assert len(list(output.iterdir())) == 6
+    assert len(list(output.glob("*.png"))) == 6
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "broken.png" in errors[0]
@@ -212,16 +213,16 @@ def test_predict_says_what_it_passes_over(
     """Breaks if pictures of a kind that is not read are left out without a word."""
     images, output = folder / "images", folder.parent / "out"
     shutil.copy(next(images.iterdir()), images / "scan")
-    (images / "a.dcm").write_bytes(b"x")
+    (images / "a.gif").write_bytes(b"x")
     (images / "notes.txt").write_text("x")
     (images / ".hidden").write_text("x")
     failures = predict(images, output, compose(f"run={run.directory}", name="predict"))
     assert len(failures) == 2
     printed = capsys.readouterr()
-    assert f"error: {images}/a.dcm: .dcm is not read; convert it" in printed.err
+    assert f"error: {images}/a.gif: .gif is not read; convert it" in printed.err
     assert f"error: {images}/scan: a picture without suffix is not read" in printed.err
     assert f"6 masks in {output}, 2 images failed; 1 other files passed over" in printed.out
-    for name in ("a.dcm", "scan"):
+    for name in ("a.gif", "scan"):
         with pytest.raises(UserError, match=f"input=.*{name}: .* is not read; convert it"):
             predict(images / name, output, compose(f"run={run.directory}", name="predict"))
     with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
@@ -244,7 +245,7 @@ def test_an_output_that_is_no_number_is_no_mask(
     failures = predict(images, output, compose(f"run={run.directory}", name="predict"))
     bad = sorted(images.iterdir())[1]
     assert failures == [f"{bad}: {NO_NUMBER}"] and failures[0] in capsys.readouterr().err
-    assert len(list(output.iterdir())) == 5 and not (output / f"{bad.stem}.png").exists()
+    assert len(list(output.glob("*.png"))) == 5 and not (output / f"{bad.stem}.png").exists()
 
 
 def test_long_work_says_how_far_it_is(
@@ -278,7 +279,7 @@ def test_long_names_and_one_failure(run: Run, folder: Path) -> None:
     )
     assert len(failures) == 1
     assert "its mask cannot be written (Is a directory)" in failures[0]
-    assert len([path for path in output.iterdir() if path.is_file()]) == 6
+    assert len([path for path in output.glob("*.png") if path.is_file()]) == 6
     assert (output / ("L" * 240 + ".png")).stat().st_size
 
 
@@ -294,7 +295,7 @@ def test_predict_keeps_one_image_in_memory(run: Run, folder: Path) -> None:
         return image
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anatosegnet.prediction.predict.read_image", read)
+        patch.setattr("anatosegnet.prediction.inputs.read_image", read)
         assert (
             predict(
                 folder / "images", folder / "o", compose(f"run={run.directory}", name="predict")
@@ -311,7 +312,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_masks(
     output, whole = folder.parent / "out", Path.write_bytes
 
     def write(path: Path, data: bytes) -> int:
-        if len(list(output.iterdir())) <= 3:
+        if len(list(output.glob("[!.]*.png"))) < 3:
             return whole(path, data)
         whole(path, data[:10])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # without a name, as from write(2)
@@ -325,7 +326,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_masks(
     assert line.endswith(
         ".png: No space left on device; make room, then give the same command again"
     )
-    masks = sorted(output.iterdir())
+    masks = sorted(output.glob("*.png"))
     assert len(masks) == 3
     assert all(cv2.imread(str(path), 0) is not None for path in masks)
 
@@ -356,6 +357,7 @@ def test_predict_refuses_to_overwrite(run: Run, folder: Path) -> None:
     image = next((folder / "images").iterdir())
     output = folder.parent / "out"
     assert predict(image, output, compose(f"run={run.directory}", name="predict")) == []
+    (output / RECORD).unlink()  # by which it would be known for done
     with pytest.raises(UserError, match="exists"):
         predict(image, output, compose(f"run={run.directory}", name="predict"))
     with pytest.raises(UserError, match="folder of the images"):

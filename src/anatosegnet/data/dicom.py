@@ -186,7 +186,7 @@ def _parse(data: bytes) -> Any:
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = syntax
     if "PixelData" not in header:
-        raise Damaged("it holds no picture")
+        raise Damaged("it holds no picture, or its end is missing")
     return header
 
 

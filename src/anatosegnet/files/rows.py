@@ -71,9 +71,11 @@ def write_rows(
         rows: A mapping by column (what is missing stays empty), or the cells in order.
     """
     # csv's own writer leaves a lone carriage return bare, and other readers begin a row there
-    file.write(_line(columns))
+    file.write(row_text(columns))
     for row in rows:
-        file.write(_line([row.get(name) for name in columns] if isinstance(row, Mapping) else row))
+        file.write(
+            row_text([row.get(name) for name in columns] if isinstance(row, Mapping) else row)
+        )
 
 
 def write_frame(path: Path, frame: "DataFrame", digits: str = "%.6f") -> None:
@@ -96,7 +98,8 @@ def write_frame(path: Path, frame: "DataFrame", digits: str = "%.6f") -> None:
         write_rows(file, list(frame.columns), ([text(cell) for cell in row] for row in rows))
 
 
-def _line(cells: Iterable[Any]) -> str:
+def row_text(cells: Iterable[Any]) -> str:
+    """A row of a csv table, with the end of its line."""
     texts = ("" if cell is None else str(guarded(cell)) for cell in cells)
     return (
         ",".join(

@@ -1,182 +1,276 @@
-"""Masks of images: each read, predicted and written without the others being kept."""
+"""Images to masks and measurements: each is read, predicted and written by itself."""
 
 import errno
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from anatosegnet.console import progress, say, some
-from anatosegnet.data.case import IMAGE_SUFFIXES, CaseError, read_image
-from anatosegnet.data.files import not_read
-from anatosegnet.data.resizing import resize_image
+from anatosegnet.console import Progress, say
+from anatosegnet.data.case import LARGEST
+from anatosegnet.data.dicom import require_pydicom
 from anatosegnet.errors import UserError
-from anatosegnet.files.writing import remove_leftovers, replacing
-from anatosegnet.prediction.masks import NO_NUMBER, mask_at
+from anatosegnet.files.writing import remove_leftovers
+from anatosegnet.prediction.dicom_seg import require_highdicom
+from anatosegnet.prediction.going_on import RECORD, TABLE, Record, settings_of
+from anatosegnet.prediction.inputs import (
+    Complaint,
+    Event,
+    Picture,
+    Source,
+    find_images,
+    frame_name,
+    read_pictures,
+    stores_dicom,
+)
+from anatosegnet.prediction.masks import NO_NUMBER, probability_at
+from anatosegnet.prediction.measurements import contours, measurements
 from anatosegnet.prediction.opening import open_predictor
-from anatosegnet.report.overlay import encode_png
+from anatosegnet.prediction.outputs import Outputs, kinds_of
+from anatosegnet.prediction.predictor import ImagePredictor
 
 # failures to write that say nothing about the next file
 OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
 
 
-def predict(source: Path, output: Path, config: DictConfig) -> list[str]:
-    """Write one mask per image: original size, 0/255 PNG, same stem.
+def predict(given: Any, output: Path, config: DictConfig) -> list[str]:
+    """Write masks of images, and what else is asked for; always ``measurements.csv``.
 
-    Memory does not grow with the number or the size of the images: one is read while those
-    before it are predicted, and of each only the network's input is kept.
+    Memory does not grow with the number of images: of each only the network's input is kept, and
+    the image itself until its overlay is drawn. What was interrupted goes on where it was.
 
     Args:
-        source: An image, or a folder of images.
-        output: Folder of the masks.
-        config: run (or several), trust, tta, batch_size, device, overwrite.
+        given: An image, a folder of images, a pattern, or a list of these.
+        output: Folder of what is written.
+        config: run (or several), trust, tta, write, batch_size, device, overwrite.
 
     Returns:
         One line for each image that could not be done; they are printed too.
 
     Raises:
-        UserError: Nothing can be done at all, or a mask would be overwritten.
-        OSError: The masks cannot be written; those before are there and whole.
+        UserError: Nothing can be done at all, or results of other settings would be overwritten.
+        OSError: The results cannot be written; those before are there and whole.
     """
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size} must be at least 1")
-    images, passed_over, others = images_of(source)
-    targets = masks_to_write(images, output)
-    existing = [target for target in targets.values() if target.exists()]
-    if existing and not config.overwrite:
-        raise UserError(
-            f"{existing[0]} exists ({len(existing)} of {len(targets)} masks do); "
-            "give another output=DIR, or overwrite=true"
-        )
+    kinds = kinds_of(config.write)
+    found = find_images(given)
+    outputs = Outputs(output, kinds)
+    dicoms = require_decoders(found.images, "dicom_seg" in kinds)
+    sources = by_name(found.images, dicoms)
+    require_room(sources, dicoms, outputs, config.overwrite)
+    settings = settings_of(config, kinds)
     predictor = open_predictor(config)
-    remove_leftovers(output)
-    failures: list[str] = []
+    record = Record(output, settings, config.overwrite)
+    try:
+        for folder in {output, *(path.parent for path in outputs.paths("x").values())}:
+            remove_leftovers(folder)
+        work = Work(predictor, outputs, record, kinds, config.batch_size)
+        record.begin(sources, work.is_written)
+        for line in found.complaints:
+            work.fail(line)
+        todo = [path for name, path in sources.items() if name not in record.done]
+        work.run(todo)
+        record.finish(whole=not work.failures)
+        work.conclude(len(sources) - len(todo), found.others)
+        return work.failures
+    finally:
+        record.close()
 
-    def fail(line: str) -> None:
-        failures.append(line)
+
+class Work:
+    """Images on their way through the network.
+
+    Args:
+        predictor: The network.
+        outputs: Where its masks go.
+        record: Of what is done.
+        kinds: What is written.
+        batch_size: Images at once.
+    """
+
+    def __init__(
+        self,
+        predictor: ImagePredictor,
+        outputs: Outputs,
+        record: Record,
+        kinds: Sequence[str],
+        batch_size: int,
+    ) -> None:
+        self.predictor, self.outputs, self.record = predictor, outputs, record
+        self.kinds, self.batch_size = kinds, batch_size
+        self.failures: list[str] = []
+        self.lesions = self.pictures = self.done = self.without_scale = 0
+
+    def run(self, paths: Sequence[Path]) -> None:
+        """Predict files."""
+        size = self.predictor.image_size
+        waiting: list[Event] = []
+        pictures = pixels = files = 0
+        with Progress("predicting", len(paths)) as show:
+            for event in read_pictures(paths, size, keep="overlays" in self.kinds):
+                waiting.append(event)
+                if isinstance(event, Picture):
+                    pictures += 1
+                    pixels += 0 if event.image is None else event.size[0] * event.size[1]
+                    # images that wait for their overlay must fit into memory
+                    if pictures < self.batch_size and pixels < LARGEST:
+                        continue
+                elif pictures:
+                    continue
+                files = self._finish(waiting, files, show)
+                waiting, pictures, pixels = [], 0, 0
+                del event
+            self._finish(waiting, files, show)
+
+    def _finish(self, events: Sequence[Event], files: int, show: Progress) -> int:
+        """Predict and write what waits; returns how many files that makes."""
+        batch = [event for event in events if isinstance(event, Picture)]
+        predicted = self.predictor.predict([picture.pixels for picture in batch]) if batch else None
+        number = 0
+        for event in events:
+            if isinstance(event, Picture):
+                assert predicted is not None
+                self._write(event, predicted.probability[number], predicted.entropy[number])
+                number += 1
+            elif isinstance(event, Complaint):
+                self.fail(event.line, event.source)
+            else:
+                self._end(event.source)
+                files += 1
+                show(files)
+        return files
+
+    def fail(self, line: str, source: Source | None = None) -> None:
+        """Print what could not be done."""
+        self.failures.append(line)
+        if source:
+            source.failed = True
         say(f"error: {line}", error=True)
 
-    def write(batch: list[Prepared]) -> None:
-        if not batch:
+    def _write(self, picture: Picture, probability: np.ndarray, entropy: np.ndarray) -> None:
+        source = picture.source
+        frame = f", frame {picture.frame}" if picture.frame else ""
+        if not np.isfinite(probability).all():
+            self.fail(f"{source.path}{frame}: {NO_NUMBER}", source)
             return
-        probabilities = predictor.predict([item.pixels for item in batch]).probability
-        for item, probability in zip(batch, probabilities, strict=True):
-            if not np.isfinite(probability).all():
-                fail(f"{item.path}: {NO_NUMBER}")
-                continue
-            mask = mask_at(probability, item.size).view(np.uint8) * np.uint8(255)
-            try:
-                with replacing(targets[item.path]) as temporary:
-                    temporary.write_bytes(encode_png(mask))
-            except OSError as error:
-                if error.errno not in OF_ONE_FILE:
-                    raise
-                fail(f"{item.path}: its mask cannot be written ({error.strerror})")
-
-    for line in passed_over:
-        fail(line)
-    batch: list[Prepared] = []
-    for item in progress(
-        read_ahead(list(targets), predictor.image_size), "predicting", len(targets)
-    ):
-        if isinstance(item, str):
-            fail(item)
-            continue
-        batch.append(item)
-        if len(batch) == config.batch_size:
-            write(batch)
-            batch = []
-    write(batch)
-    done = len(images) + len(passed_over) - len(failures)
-    rest = f"; {others} other files passed over" if others else ""
-    say(f"{done} masks in {output}, {len(failures)} images failed{rest}")
-    return failures
-
-
-class Prepared(NamedTuple):
-    """An image as the network sees it, (h, w, 3) uint8 RGB, and its own (height, width)."""
-
-    path: Path
-    size: tuple[int, int]
-    pixels: np.ndarray
-
-
-def read_ahead(paths: Sequence[Path], size: tuple[int, int]) -> Iterator[Prepared | str]:
-    """Images one after the other, resized to (height, width), or what is wrong with them.
-
-    The next one is read while the caller works.
-    """
-
-    def read(path: Path) -> Prepared | str:
+        probability, entropy = (probability_at(one, picture.size) for one in (probability, entropy))
+        mask = probability > 0.5
+        rows, sizes = measurements(picture, mask, probability, entropy)
         try:
-            image = read_image(path)
-        except CaseError as error:
-            return str(error)
-        return Prepared(path, (image.shape[0], image.shape[1]), resize_image(image, size))
+            self.outputs.write(picture, mask, probability, sizes)
+        except OSError as error:
+            if error.errno not in OF_ONE_FILE:
+                raise
+            kind = getattr(error, "kind", "mask")
+            self.fail(
+                f"{source.path}{frame}: its {kind} cannot be written ({error.strerror})", source
+            )
+            return
+        except UserError as error:
+            self.fail(str(error), source)
+            return
+        source.rows += rows
+        self.pictures += 1
+        self.lesions += len(sizes)
+        self.without_scale += bool(sizes) and not picture.regions
+        if "contours" in self.kinds:
+            name: dict[str, Any] = {"file_name": source.path.name}
+            if picture.frame:
+                name["frame"] = picture.frame
+            size = {"width": picture.size[1], "height": picture.size[0]}
+            source.contours.append({"image": {**name, **size}, "annotations": list(contours(mask))})
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = None
-        for path in paths:
-            current, ahead = ahead, pool.submit(read, path)
-            if current is not None:
-                yield current.result()
-        if ahead is not None:
-            yield ahead.result()
+    def _end(self, source: Source) -> None:
+        """A file has no more pictures, and everything of it is written."""
+        self.record.add(source)
+        self.done += not source.failed
+
+    def is_written(self, name: str, frames: int) -> bool:
+        """Whether all files of a source of so many frames are there."""
+        names = [name] if frames == 1 else [frame_name(name, n + 1) for n in range(frames)]
+        return all(path.exists() for one in names for path in self.outputs.paths(one).values())
+
+    def conclude(self, before: int, others: int) -> None:
+        """Say what was done."""
+        folder = self.outputs.folder
+        rest = f"; {others} other files passed over" if others else ""
+        if before:
+            say(f"{before} images were done before")
+        what = f"{self.pictures} masks" if "masks" in self.kinds else f"{self.done} images"
+        say(f"{what} in {folder}, {len(self.failures)} images failed{rest}")
+        say(f"{self.lesions} lesions measured in {folder / TABLE}")
+        if self.without_scale:
+            say(
+                f"{self.without_scale} images say nothing of their scale: "
+                "their lesions are measured in pixels alone"
+            )
 
 
-def images_of(source: Path) -> tuple[list[Path], list[str], int]:
-    """The images of a folder, or the one that was named.
-
-    Returns:
-        Their paths in order, a line on each picture of a kind that is not read, and the number
-        of other files.
+def require_decoders(images: Sequence[Path], segmentations: bool) -> set[Path]:
+    """Which images are DICOM.
 
     Raises:
-        UserError: There is none.
+        UserError: What reads or writes DICOM is missing; or there is none to write one of.
     """
-    if not source.is_dir():
-        if not source.exists():
-            raise UserError(f"input={source}: no such file or folder")
-        if complaint := not_read(source):
-            raise UserError(f"input={complaint}")
-        return [source], [], 0
-    images: list[Path] = []
-    passed_over: list[str] = []
-    others = 0
-    for path in sorted(source.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(path)
-        elif complaint := not_read(path):
-            passed_over.append(complaint)
-        else:
-            others += 1
-    if not images:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        found = f"; {some(passed_over, 1, '; ')}" if passed_over else ""
-        raise UserError(f"input={source} holds no image ({kinds}){found}")
-    return images, passed_over, others
-
-
-def masks_to_write(images: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """The images to do, each with the path of its mask.
-
-    Raises:
-        UserError: Two images share a stem, or a mask would replace an image.
-    """
-    targets = {image: output / f"{image.stem}.png" for image in images}
-    by_stem: dict[Path, Path] = {}
-    for image, target in targets.items():
-        if target in by_stem:
+    dicoms = {path for path in images if stores_dicom(path)}
+    if dicoms:
+        require_pydicom()
+    if segmentations:
+        if len(dicoms) < len(images):
             raise UserError(
-                f"{by_stem[target].name} and {image.name} have the same stem and would write the "
+                f"write=dicom_seg: {next(path for path in images if path not in dicoms)} is no "
+                "DICOM file that a segmentation could refer to; leave dicom_seg out"
+            )
+        require_highdicom()
+    return dicoms
+
+
+def by_name(images: Sequence[Path], dicoms: set[Path]) -> dict[str, Path]:
+    """The images by their stem, by which all that is written of them is named.
+
+    Raises:
+        UserError: What is written of two of them would have the same name.
+    """
+    found: dict[str, Path] = {}
+    for image in images:
+        if image.stem in found:
+            raise UserError(
+                f"{found[image.stem].name} and {image.name} have the same stem and would write the "
                 "same mask; rename one"
             )
-        by_stem[target] = image
-        if target.exists() and target.resolve() == image.resolve():
-            raise UserError(f"output={output} is the folder of the images; give another")
-    return targets
+        found[image.stem] = image
+    for name, image in found.items():
+        stem, mark, number = name.rpartition("_frame")
+        if mark and number.isdecimal() and found.get(stem) in dicoms:
+            raise UserError(
+                f"{image.name} and a frame of {found[stem].name} would write the same mask; "
+                "rename one"
+            )
+    return found
+
+
+def require_room(
+    sources: Mapping[str, Path], dicoms: set[Path], outputs: Outputs, overwrite: bool
+) -> None:
+    """Whether masks can be written without replacing anything.
+
+    Raises:
+        UserError: They would replace the images, or masks that no interrupted work left.
+    """
+    existing = []
+    for name, image in sources.items():
+        for path in outputs.paths(name).values():
+            if path.exists():
+                if path.resolve() == image.resolve():
+                    raise UserError(
+                        f"output={outputs.folder} is the folder of the images; give another"
+                    )
+                existing.append(path)
+    if existing and not overwrite and not (outputs.folder / RECORD).exists():
+        raise UserError(
+            f"{existing[0]} exists ({len(existing)} of {len(sources)} masks do); "
+            "give another output=DIR, or overwrite=true"
+        )

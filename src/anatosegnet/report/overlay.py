@@ -10,6 +10,7 @@ from anatosegnet.metrics.lesions import bounding_box
 # The released evaluation's white, red and green; the green is bluish and the lighter of the two,
 # so that those who do not tell red from green tell these apart.
 HIT, MISS, FALSE_ALARM = (255, 255, 255), (230, 40, 40), (0, 205, 160)  # RGB
+AXES = (255, 210, 60)  # RGB: a yellow, as calipers are drawn
 LEGEND = {
     "hit, and outline of the truth": HIT,
     "missed": MISS,
@@ -87,6 +88,30 @@ def error_overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
     """
     thickness = max(1, round(max(image.shape[:2]) / 400))
     tinted = tint_errors(image, truth, prediction, thickness)
+    gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([image, gap, tinted], axis=1)
+
+
+def lesion_overlay(
+    image: np.ndarray, mask: np.ndarray, axes: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """The image on the left, and on the right with what was predicted, and measured, on it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool.
+        axes: Of each lesion the ends (4, 2) of two lines, as `Measurement.ends`.
+
+    Returns:
+        (H, 2·W + gap, 3) uint8 RGB.
+    """
+    thickness = max(1, round(max(image.shape[:2]) / 400))
+    tinted = tint_errors(image, np.zeros_like(mask), mask, thickness)
+    for ends in axes:
+        # in 16ths of a pixel, whose middles are whole numbers
+        points = np.rint((ends - 0.5) * 16).astype(int).tolist()
+        for start, end in (points[:2], points[2:]):
+            cv2.line(tinted, start, end, AXES, thickness, cv2.LINE_AA, shift=4)
     gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([image, gap, tinted], axis=1)
 
