@@ -14,11 +14,11 @@ from pydicom.sequence import Sequence as DicomSequence
 
 # what must be found nowhere but in the file itself
 PATIENT = {
-    "PatientName": "Sekret^Erika", "PatientID": "PID-77123", "PatientBirthDate": "19610213",
-    "StudyDate": "20240229", "AccessionNumber": "ACC-9981", "InstitutionName": "Klinik Geheim",
+    "PatientName": "Sekret^Erika", "PatientID": "PID-77123456", "PatientBirthDate": "19610213",
+    "StudyDate": "20240229", "AccessionNumber": "ACC-99815533", "InstitutionName": "Klinik Geheim",
     "ReferringPhysicianName": "Dr^Verborgen", "StudyDescription": "Mamma-Sono Sekret",
 }  # fmt: skip
-SECRETS = ("Sekret", "77123", "19610213", "20240229", "9981", "Geheim", "Verborgen")
+SECRETS = ("Sekret", "77123456", "19610213", "20240229", "99815533", "Geheim", "Verborgen")
 
 
 def region(

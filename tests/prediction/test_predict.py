@@ -55,6 +55,7 @@ class Bright:
 def network(monkeypatch: pytest.MonkeyPatch) -> Bright:
     """In the place of a trained one."""
     network = Bright()
+    monkeypatch.setattr("anatosegnet.prediction.going_on.open_runs", lambda *_: [])
     monkeypatch.setattr(module, "open_predictor", lambda config: network)
     return network
 

@@ -5,6 +5,7 @@ it, and nothing else of it: names, numbers and dates of the patient stay empty.
 """
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -65,20 +66,22 @@ def segmentation(source: Dicom, mask: np.ndarray, frame: int | None) -> bytes:
             mask.astype(np.uint8)[None],
             "BINARY",
             [description],
-            series_instance_uid=generate_uid(),
+            series_instance_uid=generate_uid(
+                entropy_srcs=[str(source.header.SOPInstanceUID), "lesions"]
+            ),
             series_number=1,
             sop_instance_uid=generate_uid(),
-            instance_number=1,
+            instance_number=frame or 1,
             manufacturer="AnatoSegNet",
             manufacturer_model_name="AnatoSegNet",
             software_versions=anatosegnet.__version__,
             device_serial_number="0",
             omit_empty_frames=False,
         )
-        if frame is not None:
-            for group in found.PerFrameFunctionalGroupsSequence:
-                for image in group.DerivationImageSequence[0].SourceImageSequence:
-                    image.ReferencedFrameNumber = frame
+        for image in references(found):
+            image.ReferencedSOPClassUID = source.header.SOPClassUID
+            if frame is not None:
+                image.ReferencedFrameNumber = frame
         content = io.BytesIO()
         found.save_as(content, enforce_file_format=True)
     except Exception:  # it raises many kinds, and may quote the source
@@ -86,19 +89,31 @@ def segmentation(source: Dicom, mask: np.ndarray, frame: int | None) -> bytes:
     return content.getvalue()
 
 
+def references(found: Any) -> Iterator[Any]:
+    """Where a segmentation names the picture that it is of."""
+    for series in found.ReferencedSeriesSequence:
+        yield from series.ReferencedInstanceSequence
+    for group in found.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            yield from derivation.SourceImageSequence
+
+
 def stripped(source: Dicom) -> Any:
-    """A dataset with nothing of the source but its identifiers and its size, of one frame."""
+    """A dataset with nothing of the source but its identifiers and its size.
+
+    As of a single picture: highdicom knows several only where they have a place in space.
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UltrasoundImageStorage
 
     found = Dataset()
-    for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+    found.SOPClassUID = UltrasoundImageStorage
+    for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         setattr(found, name, source.header[name].value)
     for name in EMPTY:
         setattr(found, name, "")
     found.Modality = "US"
     found.Rows, found.Columns = source.size
-    if source.frames > 1:
-        found.NumberOfFrames = 1
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = source.header.file_meta.TransferSyntaxUID
     return found

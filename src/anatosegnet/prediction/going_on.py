@@ -14,7 +14,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from anatosegnet.config.places import user_path
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
 from anatosegnet.files.locks import lock
@@ -22,7 +21,7 @@ from anatosegnet.files.rows import row_text, write_rows
 from anatosegnet.files.writing import replacing
 from anatosegnet.prediction.inputs import Source
 from anatosegnet.prediction.measurements import COLUMNS
-from anatosegnet.run import Run
+from anatosegnet.prediction.opening import file_of, open_runs, views_of
 
 RECORD, LOCK = ".prediction.jsonl", ".prediction.lock"
 TABLE, CONTOURS = "measurements.csv", "contours.json"
@@ -32,12 +31,10 @@ END: dict[str, Any] = {"finished": True}
 
 def settings_of(config: DictConfig, kinds: tuple[str, ...]) -> dict[str, Any]:
     """What masks depend on, beside the images: the networks by their content, views, outputs."""
-    given = config.run if not isinstance(config.run, str | Path | None) else [config.run]
-    files = [Run(user_path(run)).best_path for run in given if run is not None]
-    if file := (config.get("model") or {}).get("file"):
-        files.append(user_path(file))
-    views = config.tta if isinstance(config.tta, str | None) else sorted(config.tta)
+    file = file_of(config)
+    files = [file] if file else [run.best_path for run in open_runs(config.run, "run=DIR")]
     networks = [_digest(path) for path in files]
+    views = list(views_of(config.tta))
     return {"version": VERSION, "networks": networks, "tta": views, "write": list(kinds)}
 
 
