@@ -13,6 +13,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.evaluation import tables
 from anatosegnet.evaluation.compare import compare
 from anatosegnet.files.rows import write_frame
+from anatosegnet.metrics.risk import Risk
 from anatosegnet.run import Run, write_json
 from tests.running import compose
 
@@ -135,6 +136,42 @@ def test_folds_are_united(tmp_path: Path, written: dict) -> None:
 
 
 @pytest.mark.slow
+def test_risk_of_settings(tmp_path: Path, written: dict) -> None:
+    """Breaks if folds are pooled, draws of two differ, or earlier runs are refused."""
+    for bias in ("rows", "none"):
+        for fold in range(2):
+            write_run(tmp_path / f"{bias}{fold}", f"model.attention.bias={bias}",
+                      f"+split.fold={fold}", names=NAMES[fold::2])  # fmt: skip
+    runs = (
+        f"runs=[{','.join(f'{tmp_path}/{bias}{n}' for bias in ('rows', 'none') for n in (0, 1))}]"
+    )
+    assert "aurc" not in run_compare(runs, f"out={tmp_path / 'before'}")
+    expected: dict[str, list[float]] = {}
+    for folder in sorted(tmp_path.glob("*/evaluation/busi")):
+        frame = pandas.read_csv(folder / "scores.csv")
+        rng = np.random.default_rng(len(expected))
+        frame["iou"] -= 0.4 * (rng.random(len(frame)) < 0.3)
+        sure = folder.parts[-3].startswith("rows")
+        frame["uncertainty"] = (1 - frame["iou"] if sure else rng.random(len(frame))).round(6)
+        write_frame(folder / "scores.csv", frame)
+        about = json.loads((folder / "summary.json").read_text())
+        about["scores_sha256"] = sha256(folder / "scores.csv")
+        write_json(folder / "summary.json", about)
+        risk = Risk(frame["uncertainty"], frame["iou"])
+        expected.setdefault(folder.parts[-3][:4], []).append(float(risk.score("aurc")[0]))
+    table = run_compare(runs, f"out={tmp_path / 'out'}").set_index("setting")
+    rows, none = table.loc["bias=rows"], table.loc["bias=none"]
+    assert rows["aurc"] == pytest.approx(np.mean(expected["rows"]), abs=1e-6)
+    assert none["aurc"] == pytest.approx(np.mean(expected["none"]), abs=1e-6)
+    assert rows["failure_auroc"] == 1 and pandas.isna(rows["aurc_difference"])
+    assert none["aurc_difference"] == pytest.approx(none["aurc"] - rows["aurc"])
+    assert 0 < none["aurc_difference_low"] < none["aurc_difference"] < none["aurc_difference_high"]
+    said = (tmp_path / "out" / "comparison.md").read_text()
+    assert "difference in AURC" in said and "- AURC: mean of 1 - IoU of the surest" in said
+    alone = run_compare(runs, "scores=[excess_aurc]", f"out={tmp_path / 'excess'}")
+    assert alone["excess_aurc"][0] == pytest.approx(0, abs=1e-6)
+
+
 def test_same_cases_at_other_sizes_are_refused(tmp_path: Path, written: dict) -> None:
     """Breaks if scores by other masks, or at another size, are tested against each other."""
     write_run(tmp_path / "a")

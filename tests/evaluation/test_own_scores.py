@@ -74,7 +74,7 @@ def test_a_score_from_outside_is_shown_everywhere(
     assert "border_share_low" in pandas.read_csv(folder / "tables.csv")
     page = (folder / "report.html").read_text()
     assert "share &lt;of&gt; the border (%)" in page
-    assert '"less_is_better":["hd95","assd","brier","border_share"]' in page
+    assert '"less_is_better":["hd95","assd","brier","uncertainty","border_share"]' in page
 
     monkeypatch.setattr("anatosegnet.evaluation.scoring.own_score", None)  # no code of theirs
     table = compare(compose(f"runs={tmp_path / 'runs'}", name="compare"))

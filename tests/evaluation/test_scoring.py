@@ -9,7 +9,7 @@ import pandas
 import pytest
 from pandas import DataFrame
 from scipy import ndimage
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score, roc_auc_score
 
 from anatosegnet.data.case import Case
 from anatosegnet.errors import UserError
@@ -282,6 +282,28 @@ def test_extremes() -> None:
     assert picked["best"] == ["c26", "c27", "c28", "c29"]
     assert picked["median"] == ["c13", "c14", "c15", "c16"]
     assert tables.extremes(rows(2), 4)["worst"] == ["c0", "c1"]
+
+
+def test_risk_is_what_scores_csv_gives(tmp_path: Path) -> None:
+    """Breaks if the file does not give the summary again, or an earlier table needs the column."""
+    rng = np.random.default_rng(0)
+    masks = [square(4 + index % 12) for index in range(24)]
+    maps = [np.clip(np.roll(mask, index % 9, 1) * 0.9 + 0.1 * rng.random((32, 32)), 0, 1)
+            for index, mask in enumerate(masks)]  # fmt: skip
+    summary, frame = evaluated(tmp_path, Cases(masks), maps, surface=False)
+    again = tables.summarise(frame)
+    assert again["risk"].keys() == summary["risk"].keys() == {
+        "aurc", "excess_aurc", "failure_auroc", "failures", "risk_coverage"
+    }  # fmt: skip
+    for name in ("aurc", "excess_aurc", "failure_auroc"):
+        assert again["risk"][name] == pytest.approx(summary["risk"][name], abs=2e-6)
+        assert again["intervals"][name] == pytest.approx(summary["intervals"][name], abs=2e-6)
+    assert summary["risk"]["failures"] == (frame["iou"] < 0.5).sum() > 0
+    assert summary["risk"]["failure_auroc"] == roc_auc_score(
+        frame["iou"] < 0.5, frame["uncertainty"]
+    )
+    earlier = tables.summarise(frame.drop(columns="uncertainty"))
+    assert "risk" not in earlier and earlier["iou"] == again["iou"]
 
 
 def test_scores_survive_the_file(tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ def test_report_says_scores_and_the_conditions_they_hold_under(directory: Path) 
     assert "name: demo # <b>&amp;" in page.text  # the config, as it stands in its file
     for heading in ("By class", "By lesion size", "By BI-RADS", "By device"):
         assert heading in page.text
+    low, high = summary["intervals"]["failure_auroc"]
+    value = summary["risk"]["failure_auroc"]
+    assert f"AUROC of failure {value:.3f} ({low:.3f} to {high:.3f})" in page.text
     assert "IoU pooled" in page.text and "IoU batch pooled" in page.text
 
 
@@ -167,7 +170,13 @@ def test_report_does_with_scores_and_summary_alone(own: Path) -> None:
     (own / "summary.json").write_text('{"iou": 0.5, "intervals": {"iou": null}}')
     run = Run(own / "no run here")
     page = read(write_report(own, run))
-    for absent in ("Calibration", "Learning curves", "Strata", "Config of the run"):
+    for absent in (
+        "Calibration",
+        "Risk and coverage",
+        "Learning curves",
+        "Strata",
+        "Config of the run",
+    ):
         assert absent not in page.text
     assert "0.500" in page.text
     assert json.loads(page.scripts["pictures-0"]) == {}

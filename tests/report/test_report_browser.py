@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -332,6 +333,24 @@ def test_missing_parts_leave_a_working_page(tmp_path: Path, browser: Browser) ->
     browser.press("TAB")
     browser.run("document.querySelector('.thumbs').click()")
     assert browser.find("#enlarged-panes").text.count("no picture") == 4
+
+
+def test_risk_and_coverage_are_drawn(report: Path, comparison: Path, browser: Browser) -> None:
+    """Breaks if a curve is not that of the summary, leaves its plot, or a model has none."""
+    for page, names in ((report, ["by uncertainty"]), (comparison, ["first", "second", "third"])):
+        browser.open(page)
+        assert browser.count("#risk path.curve") == len(names)
+        assert [name in browser.find("#risk").text for name in names] == [True] * len(names)
+        inside = browser.run(
+            "[...document.querySelectorAll('#risk path.curve')].every((path) => {"
+            "const box = path.getBBox(), view = path.ownerSVGElement.viewBox.baseVal;"
+            "return box.x >= 58 && box.x + box.width <= 545 && box.y >= 20"
+            " && box.y + box.height <= view.height - 45; })"
+        )
+        assert inside is True
+    summary = json.loads((report.parent / "summary.json").read_text())
+    curve = summary["risk"]["risk_coverage"]
+    assert len(curve) == CASES and curve[-1] == [1, pytest.approx(summary["iou"])]
 
 
 def test_comparison_shows_where_models_disagree(comparison: Path, browser: Browser) -> None:

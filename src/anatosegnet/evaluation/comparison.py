@@ -11,7 +11,11 @@ from pandas import DataFrame, Series
 from anatosegnet.config.keys import REPEATED, settings_of
 from anatosegnet.console import between, p_value, rounded, say_conditions, say_table
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.risks import risk_columns
+from anatosegnet.evaluation.tables import UNCERTAINTY
 from anatosegnet.files.rows import write_frame
+from anatosegnet.metrics.risk import FAILED
+from anatosegnet.metrics.risk import SCORES as RISKS
 from anatosegnet.metrics.scores import NO_SCORES, Score, find, shown_in, title
 from anatosegnet.metrics.statistics import (
     PERMUTATIONS,
@@ -74,12 +78,14 @@ def repetition(configs: Sequence[DictConfig]) -> str:
 def scores_to_compare(settings: Settings, own: Mapping[str, Score]) -> list[str]:
     """The scores that are shown first, as far as every run has them."""
     frames = [frame for frames in settings.values() for frame in frames]
-    names = shown_in(("first",), frames[0], own)
+    names = [*shown_in(("first",), frames[0], own), "aurc", "failure_auroc"]
     return [name for name in names if all(has(frame, name) for frame in frames)]
 
 
 def has(frame: DataFrame, score: str) -> bool:
-    """Whether there is a value of a score of any image."""
+    """Whether there is a value of a score of any image; of all, where it is of all together."""
+    if score in RISKS:
+        return UNCERTAINTY in frame and bool(frame[UNCERTAINTY].notna().all())
     return score in frame and bool(frame[score].notna().any())
 
 
@@ -95,7 +101,7 @@ def compare_settings(
         settings: The runs' scores by label.
         repeated: What the runs of each setting differ in.
         baseline: Label of the setting that the others are tested against.
-        scores: Columns of ``scores.csv``.
+        scores: Columns of ``scores.csv``, or of the `RISKS`, which have no test.
 
     Returns:
         Columns ``setting``, ``runs``, ``repeated_over``, ``images``, and for each score
@@ -120,6 +126,14 @@ def compare_settings(
     ]
     group = pandas.concat(settings[baseline]).drop_duplicates("id").set_index("id")["group"]
     for score in scores:
+        if score in RISKS:
+            names = group.index.tolist()
+            groups = independent_groups(names, group.tolist())
+            drawn = dict(zip(names, groups, strict=True))
+            cells = risk_columns(settings, baseline, score, drawn)
+            for row in rows:
+                row |= cells[row["setting"]]
+            continue
         reference = per_case(settings[baseline], score)
         for row, frames in zip(rows, settings.values(), strict=True):
             values = per_case(frames, score)
@@ -169,6 +183,13 @@ def notes(
         else "one of each setting: another seed might turn a difference round"
     )
     said["intervals"] = "95 %, bootstrap over cases (by group where there are groups)"
+    frames = [frame for frames in settings.values() for frame in frames]
+    if all(has(frame, "aurc") for frame in frames):
+        said["AURC"] = (
+            "mean of 1 - IoU of the surest images, over all shares of them kept; AUROC of failure: "
+            f"how likely an image of IoU < {FAILED:g} is less sure than another; of each run, then "
+            "averaged"
+        )
     if len(settings) > 1:
         said["p"] = (
             f"paired permutation test against {baseline} on the same cases, {PERMUTATIONS} "
@@ -221,7 +242,7 @@ def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFram
                 *(table[f"{score}{end}"] for end in ("", "_sd", "_low", "_high")), strict=True
             )
         ]
-        if f"{score}_p" in table:
+        if f"{score}_difference" in table:
             ends = ("_difference", "_difference_low", "_difference_high")
             shown[f"difference in {name}"] = [
                 "baseline"
@@ -229,6 +250,7 @@ def readable(table: DataFrame, own: Mapping[str, Score] = NO_SCORES) -> DataFram
                 else f"{rounded(mean, digits, '+')} {between((low, high), digits)}".rstrip()
                 for mean, low, high in zip(*(table[f"{score}{end}"] for end in ends), strict=True)
             ]
+        if f"{score}_p" in table:
             shown[f"p ({known.label if known else name})"] = [
                 "" if pandas.isna(p) else p_value(p) for p in table[f"{score}_p_holm"]
             ]

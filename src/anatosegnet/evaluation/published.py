@@ -196,7 +196,7 @@ def faults_of_scores(run: Run, directory: Path, cases: Sequence[str] | None) -> 
 
 def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The counts, means and deviations of a summary, by name."""
-    entries = {**summary, **summary.get("detection", {})}
+    entries = {**summary, **summary.get("detection", {}), **(summary.get("risk") or {})}
     return {name: value for name, value in entries.items() if is_finite(value)}
 
 

@@ -34,7 +34,7 @@ TAKEN = {  # what else summary.json and the tables hold
     *("by", "value", "setting", "runs", "repeated_over", "split_fingerprint"),
     *("images", "independent_groups", "intervals", "detection", "calibration", "extremes"),
     *("conditions", "own_scores", "without_leaks", "scores_sha256", "checkpoint_sha256"),
-    *("run", "changed_data", "versions", "git_commit", "machine", "predictor"),
+    *("run", "changed_data", "versions", "git_commit", "machine", "predictor", "risk"),
 }
 
 

@@ -11,6 +11,7 @@ from pandas import DataFrame, Series
 from anatosegnet.console import between, rounded, say_conditions, say_table
 from anatosegnet.errors import UserError
 from anatosegnet.metrics.overlap import BENCHMARK_BATCH, pooled_scores
+from anatosegnet.metrics.risk import FAILED, risk_summary
 from anatosegnet.metrics.scores import (
     MAIN,
     NO_SCORES,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from anatosegnet.evaluation.scoring import Scoring
 
 LEAKED = "leaked"  # a near-duplicate, or another image of the patient, is in training
+UNCERTAINTY = "uncertainty"
 SIZES = ("small", "medium", "large")
 
 
@@ -63,8 +65,8 @@ def summarise(frame: DataFrame) -> dict[str, Any]:
     Returns:
         ``images``; for each score its mean and its deviation over images, ``<score>_sd`` (scores
         in mm: over the images of known pixel size); IoU and Dice ``_pooled`` over all pixels and
-        ``_batch_pooled`` in batches of 8 in this order; ``detection`` of lesions; ``intervals``
-        of 95 %, by name.
+        ``_batch_pooled`` in batches of 8 in this order; ``detection`` of lesions; ``risk``, where
+        uncertainty is known; ``intervals`` of 95 %, by name.
     """
     groups = independent_groups(frame["id"].tolist(), frame["group"].tolist())
     summary: dict[str, Any] = {"images": len(frame), "independent_groups": len(set(groups))}
@@ -92,6 +94,9 @@ def summarise(frame: DataFrame) -> dict[str, Any]:
     summary["detection"] = detection_summary(frame)
     keep("sensitivity", frame["lesions_hit"], frame["lesions"])
     keep("lesion_precision", frame["lesions_hit"], frame["lesions_hit"] + frame["lesions_false"])
+    if UNCERTAINTY in frame and bool(frame[UNCERTAINTY].notna().all()):
+        summary["risk"], ends = risk_summary(frame[UNCERTAINTY], frame[MAIN], groups)
+        intervals |= ends
     return {**summary, "intervals": intervals}
 
 
@@ -253,7 +258,24 @@ def print_evaluation(summary: Mapping[str, Any], frame: DataFrame, strata: DataF
         f"ECE {rounded(calibration['ece'], 4)}, Brier {rounded(calibration['brier'], 4)} "
         f"({calibration['pixels']})"
     )
-    say_conditions({"lesions": lesions, "calibration": calibrated, **summary["conditions"]})
+    said = {"lesions": lesions, "calibration": calibrated}
+    if risk := summary.get("risk"):
+        said["risk and coverage"] = in_words(risk, summary["intervals"], summary["images"])
+    say_conditions({**said, **summary["conditions"]})
+
+
+def in_words(risk: Mapping[str, Any], ends: Mapping[str, Any], images: int) -> str:
+    """What the order by uncertainty is worth, in a line."""
+    values = {name: rounded(risk[name]) for name in ("aurc", "excess_aurc") if name in risk}
+    text = (
+        f"AURC {values['aurc']} {between(ends.get('aurc'))}".strip()
+        + f", {values['excess_aurc']} above the ideal order; "
+    )
+    failed = f"failure (IoU < {FAILED:g}, {risk['failures']} of {images} images)"
+    if risk["failure_auroc"] is None:
+        return f"{text}AUROC of {failed}: none"
+    auroc = f"{rounded(risk['failure_auroc'])} {between(ends.get('failure_auroc'))}".strip()
+    return f"{text}AUROC of {failed} {auroc}"
 
 
 def print_strata(strata: DataFrame, own: Mapping[str, Score]) -> None:

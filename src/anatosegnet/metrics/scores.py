@@ -17,7 +17,9 @@ import numpy as np
 from anatosegnet.metrics.calibration import brier_score
 from anatosegnet.metrics.lesions import Detection, detect
 from anatosegnet.metrics.overlap import overlap_scores, relative_area_error, specificity
+from anatosegnet.metrics.risk import DIGITS
 from anatosegnet.metrics.surface import assd, boundary_iou, hd95, share_within, surface_distances
+from anatosegnet.metrics.uncertainty import image_uncertainty
 
 Shown = Literal["fact", "cases", "tables", "first"]
 MAIN = "iou"  # what cases are put in order by
@@ -187,6 +189,12 @@ SCORES: tuple[Score, ...] = (
     Score("assd_mm", "ASSD", in_mm(assd), "mm", True, needs=("boundary", "mm")),
     nsd(1, "mm"),
     Score("brier", "Brier score", lambda s: brier_score(s.probability, s.truth), "", True),
+    Score(
+        "uncertainty",
+        "uncertainty",
+        lambda s: round(image_uncertainty(s.probability, s.prediction), DIGITS),
+        less_is_better=True,
+    ),
     Score("lesions", "lesions", lambda s: s.lesions.lesions, shown="fact"),
     Score("lesions_hit", "lesions hit", lambda s: s.lesions.hit, shown="fact"),
     Score("lesions_missed", "lesions missed", lambda s: s.lesions.missed, shown="fact"),
@@ -203,7 +211,12 @@ SCORES: tuple[Score, ...] = (
     Score("lesion_area_mm2", "lesion area", lambda s: s.in_mm2(s.area), "mm²", shown="fact"),
     Score("area_error_mm2", "area error", lambda s: s.in_mm2(s.predicted_area - s.area), "mm²"),
 )
-KNOWN = {score.name: score for score in SCORES}
+OF_ALL = (  # images together, see `metrics.risk`
+    Score("aurc", "AURC", less_is_better=True),
+    Score("excess_aurc", "excess AURC", less_is_better=True),
+    Score("failure_auroc", "AUROC of failure"),
+)
+KNOWN = {score.name: score for score in (*SCORES, *OF_ALL)}
 
 
 def with_tolerances(pixels: Sequence[float], millimetres: Sequence[float]) -> list[Score]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatosegnet.errors import UserError
-from anatosegnet.report.evaluation import cases_of, members
+from anatosegnet.report.evaluation import cases_of, members, risk_series
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import Evaluation
 from anatosegnet.report.tables import table as shown
@@ -64,6 +64,7 @@ def write_comparison(
     pictures, without = choose_pictures(evaluations, scored, ids, shared["main"])
     data = {
         "runs": list(evaluations),
+        "risk": risk_series(list(evaluations.values()), list(evaluations)),
         "columns": known,
         "area": shared["area"],
         "main": shared["main"],
@@ -96,6 +97,7 @@ def write_comparison(
         settings=shown(rows_to_show(rows), deviations=True, own=own),
         notes=[*notes(rows, scored, ids), *([f"{CHANGED_DATA}: {changed}"] if changed else [])],
         conditions=shared_conditions(evaluations),
+        has_risk=bool(data["risk"]),
         left_out=f"{without} cases have no pictures here, to keep the file small: those on which "
         "the models agree most. Their reports have them."
         if without

@@ -9,7 +9,7 @@ from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
 from anatosegnet.files.split_table import SplitRow
 from anatosegnet.metrics.calibration import BINS
-from anatosegnet.metrics.scores import MAIN, find, is_fact, shown_in, title
+from anatosegnet.metrics.scores import MAIN, OF_ALL, find, is_fact, shown_in, title
 from anatosegnet.report.html import render, write
 from anatosegnet.report.reading import (
     PICTURES,
@@ -58,6 +58,7 @@ def write_report(
         "extremes": extremes_of(summary, names),
         "calibration": calibration.get("bins"),
         "bins": BINS,
+        "risk": risk_series([evaluation], ["by uncertainty"]),
         "curves": curves,
         "best_epoch": about.get("best_epoch"),
     }
@@ -89,6 +90,7 @@ def write_report(
             for k, v in calibration.items()
             if isinstance(v, float)
         ],
+        risk_numbers=risk_numbers(summary),
         has_curves=bool(curves),
         best_epoch=about.get("best_epoch"),
         provenance=provenance(evaluation, run, about, split),
@@ -96,6 +98,26 @@ def write_report(
         versions=list((summary.get("versions") or {}).items()),
     )
     return write(directory / "report.html", page)
+
+
+def risk_series(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The risk-coverage curves, of the evaluations that have one."""
+    return [
+        {"label": name, "points": points}
+        for evaluation, name in zip(evaluations, names, strict=True)
+        if (points := (evaluation.summary.get("risk") or {}).get("risk_coverage"))
+    ]
+
+
+def risk_numbers(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The scores of the order by uncertainty with their intervals, as far as there are any."""
+    risk, intervals = summary.get("risk") or {}, summary.get("intervals") or {}
+    return [
+        (title(score.name), f"{rounded(value)}{f' ({ends})' if ends else ''}")
+        for score in OF_ALL
+        if isinstance(value := risk.get(score.name), float)
+        for ends in [_ends(intervals.get(score.name))]
+    ]
 
 
 def config_text(run: Run) -> str:

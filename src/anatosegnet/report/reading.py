@@ -186,6 +186,15 @@ def is_predictor(part: Any) -> bool:
     )
 
 
+def is_risk(part: Any) -> bool:
+    """Whether this is a number, or the curve of pairs of numbers."""
+    if not isinstance(part, list):
+        return part is None or is_finite(part)
+    return all(
+        isinstance(point, list) and len(point) == 2 and all(map(is_finite, point)) for point in part
+    )
+
+
 def are_bins(part: Any) -> bool:
     """Whether this is a number or a text, or the bins of a reliability curve."""
     if not isinstance(part, list):
@@ -203,5 +212,6 @@ SUMMARY: dict[str, Callable[[Any], bool]] = {
         isinstance(names, list) and all(isinstance(name, str) for name in names)
     ),
     "predictor": is_predictor,
+    "risk": is_risk,
     "versions": lambda version: version is None or isinstance(version, str),
 }

@@ -13,6 +13,7 @@ function start() {
   find("score").append(...data.scores.map(({ name, label }) => element("option", { value: name }, label)));
   find("score").value = data.main;
 
+  if (data.risk.length) find("risk").append(riskCoverage(data.risk));
   let panes = [], pair = [], items = [], table = null;
   const facts = (item) => [
     ...data.columns.map((column) => [column.label, show(item[column.name])]),

@@ -38,6 +38,7 @@ function start() {
   draw();
 
   if (data.calibration) find("reliability").append(reliability(data.calibration, data.bins));
+  if (data.risk.length) find("risk").append(riskCoverage(data.risk));
   for (const [id, ...wanted] of [["losses", "loss"], ["learning", "iou"]]) {
     const series = curves(data.curves, wanted);
     if (series.length) find(id).append(learning(series, wanted[0] === "loss" ? "loss" : "IoU", data.best_epoch));
