@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as DicomSequence
 
+from anatosegnet.data.simulator import simulate
+
 # what must be found nowhere but in the file itself
 PATIENT = {
     "PatientName": "Sekret^Erika", "PatientID": "PID-77123456", "PatientBirthDate": "19610213",
@@ -130,3 +132,20 @@ def write_dicom(path: Path, *arguments: Any, **settings: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content_of(dicom(*arguments, **settings)))
     return path
+
+
+def phantom_still(path: str | Path, seed: int = 5, index: int = 0) -> np.ndarray:
+    """A simulated still as a scanner stores it: a header above the tissue, and its scale.
+
+    Returns:
+        (H, W) bool, the true lesion.
+    """
+    phantom = simulate(seed, index)
+    header = 40  # rows
+    image = np.pad(phantom.image, ((header, 0), (0, 0)))
+    image[10:30, 10:150:7] = 200
+    height, width = image.shape
+    cm = phantom.pixel_size_mm / 10
+    regions = [region(0, header, width - 1, height - 1, (cm, cm))]
+    write_dicom(Path(path), [image], regions=regions)
+    return np.pad(phantom.mask > 0, ((header, 0), (0, 0)))

@@ -120,11 +120,14 @@ def wait(process: int, deadline: float) -> int | None:
     return None
 
 
+PROGRESS = re.compile(r"[a-z ]+ \d+( of \d+ \(|: done in )")  # of work that takes seconds
+
+
 def verdict(status: int | None, err: str) -> str:
     """Accepted, refused in one line, hang, or traceback."""
     if status is None:
         return "hang"
-    lines = [line for line in err.splitlines() if line.strip()]
+    lines = [line for line in err.splitlines() if line.strip() and not PROGRESS.match(line)]
     if "Traceback (most recent" in err:
         return "traceback"
     if status == 0:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from fuzzing.attempts import is_one, limit_memory
 from fuzzing.configs import verbs
+from fuzzing.dicoms import change_element, read_dicom, scans
 from fuzzing.ground import Sandbox
 from fuzzing.trials import Result, Trial
 
@@ -282,7 +283,41 @@ def read_network(path: Path, box: Sandbox) -> None:
     from anatosegnet.run import Run
 
     image = np.zeros((40, 50, 3), np.uint8)
-    Predictor.from_run(Run(box.run), "cpu").masks([image])
+    Predictor.from_run(Run(box.run), "cpu").probabilities([image])
+
+
+def read_record(path: Path, box: Sandbox) -> None:
+    """What predict kept of earlier work, as it goes on after it."""
+    from anatosegnet.prediction.going_on import Record
+
+    record = Record(path.parent, SETTINGS, overwrite=False)
+    try:
+        record.begin({"a": box.data / "images" / "benign_0.png"}, lambda name, frames: True)
+        record.finish(whole=True)
+    finally:
+        record.close()
+
+
+SETTINGS = {"version": 1, "networks": ["0" * 16], "tta": [], "write": ["masks", "contours"]}
+
+
+def record() -> bytes:
+    """A record of two files."""
+    image = {"file_name": "a.png", "width": 50, "height": 40}
+    annotations = [{"category_id": 1, "segmentation": [[1.5, 2.5] * 3], "area": 9}]
+    line = {"file": "a.png", "stamp": [1, 2], "frames": 1, "failed": False,
+            "rows": [["a.png", None, 1, 1, 3.5]],
+            "contours": [{"image": image, "annotations": annotations}]}  # fmt: skip
+    lines = [{"settings": SETTINGS}, {"name": "a", **line}, {"name": "b", **line}]
+    return "".join(json.dumps(one) + "\n" for one in lines).encode()
+
+
+def change_line(data: bytes, generator: random.Random) -> bytes:
+    """A value in a line of JSON is another."""
+    lines = data.splitlines(keepends=True)
+    row = generator.randrange(len(lines))
+    lines[row] = change_json(lines[row], generator) + b"\n"
+    return b"".join(lines)
 
 
 def sheet() -> bytes:
@@ -325,12 +360,17 @@ def kinds() -> dict[str, Kind]:
         found[f"image {name}"] = Kind(f"tmp/{name}", BYTES, read_picture, 300, content)
     for name, content in pictures(masks=True).items():
         found[f"mask {name}"] = Kind(f"tmp/{name}", BYTES, read_as_mask, 120, content)
+    for name, content in scans().items():
+        mutations = (*BYTES, edit_header, *[change_element] * 6)
+        found[f"DICOM {name}"] = Kind(f"tmp/{name}", mutations, read_dicom, 300, content)
     bookkeeping = ("run/summary.json", (*BYTES[:3], *[change_json] * 9))
     config = ("run/config.yaml", (*BYTES[:3], cut, *[change_yaml] * 12))
     evaluation = "run/evaluation/folder"
     pairs = b"id_a,id_b,similarity\nbenign_0,benign_2,0.9\nmalignant_1,malignant_3,\n"
     book = f"data/BrEaST-Lesions-USG-clinical-data-{0}.xlsx"
     return found | {
+        "record of predict": Kind("work/out/.prediction.jsonl",
+                                  (*BYTES, *[change_line] * 12), read_record, 500, record()),
         "cases.csv": Kind("data/cases.csv", TABLE, read_folder, 500),
         "duplicates.csv of data": Kind("data/duplicates.csv", TABLE, read_folder, 300, pairs),
         "duplicates.csv of a run": Kind("run/duplicates.csv", TABLE, read_split, 300, pairs),
@@ -487,6 +527,21 @@ def damage(path: str, seed: int, mutations: tuple[Mutate, ...]) -> Callable[[San
     return prepare
 
 
+PREDICT_SCAN = ["predict", "run=../run", "input=../data/scan.dcm", "output=out",
+                "write=[masks,overlays,contours,dicom_seg]"]  # fmt: skip
+
+
+def damaged_scan(content: bytes, seed: int) -> Callable[[Sandbox], None]:
+    """Put a damaged DICOM file into a sandbox."""
+
+    def prepare(box: Sandbox) -> None:
+        generator = random.Random(seed)
+        mutate = generator.choice((*BYTES, *[change_element] * 6))
+        (box.data / "scan.dcm").write_bytes(mutate(content, generator))
+
+    return prepare
+
+
 DAMAGED_RUNS: dict[str, tuple[str, tuple[Mutate, ...], tuple[str, ...], int]] = {
     "last.ckpt": ("run/checkpoints/last.ckpt", BYTES, ("resume",), 40),
     "best.ckpt": ("run/checkpoints/best.ckpt", BYTES, ("init_from", "evaluate"), 10),
@@ -514,5 +569,10 @@ def trials(ground: Path, seed: int) -> list[Any]:
                 number = generator.randrange(2**32)
                 found.append(Trial(f"{name} {number}: {verb}", verbs(ground)[verb],
                                    damage(path, number, mutations)))  # fmt: skip
+    for name, content in scans().items():
+        for _ in range(8):
+            number = generator.randrange(2**32)
+            found.append(Trial(f"predict {name} {number}", PREDICT_SCAN,
+                               damaged_scan(content, number)))  # fmt: skip
     generator.shuffle(found)
     return found

@@ -1,9 +1,18 @@
 """Axes, area, perimeter and depth of lesions whose sizes are known."""
 
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 
-from anatosegnet.metrics.measurement import lesions, measure
+from anatosegnet.metrics.measurement import Lesion, Measurement, lesions
+from anatosegnet.metrics.measurement import measure as measure_lesion
+
+
+def measure(mask: np.ndarray, *settings: Any, **more: Any) -> Measurement:
+    """All of a mask."""
+    return measure_lesion(Lesion.of(mask), *settings, **more)
 
 
 def ellipse(
@@ -120,5 +129,17 @@ def test_the_largest_lesion_comes_first() -> None:
     mask[2:5, 2:5] = mask[10:20, 10:20] = True
     mask[20, 20] = True  # touches at a corner
     found = list(lesions(mask))
-    assert [lesion.sum() for lesion in found] == [101, 9]
+    assert [lesion.mask.sum() for lesion in found] == [101, 9]
+    assert (found[0].rows, found[0].columns) == (slice(10, 21), slice(10, 21))
+    values = np.arange(1600).reshape(40, 40)
+    assert found[1].within(values).tolist() == values[2:5, 2:5].ravel().tolist()
     assert not list(lesions(np.zeros((4, 4), bool)))
+
+
+def test_a_thousand_specks_take_seconds() -> None:
+    """Breaks if each lesion costs a look at the whole image."""
+    mask = np.zeros((1000, 1000), bool)
+    mask[::25, ::25] = True
+    began = time.process_time()
+    assert sum(measure_lesion(one).area for one in lesions(mask)) == 1600
+    assert time.process_time() - began < 5

@@ -397,7 +397,7 @@ def test_lesions_are_those_of_the_contours() -> None:
     mask[5, 5] = True
     from anatosegnet.prediction.measurements import contours
 
-    assert [one["area"] for one in contours(mask)] == [int(one.sum()) for one in lesions(mask)]
+    assert [one["area"] for one in contours(mask)] == [int(one.mask.sum()) for one in lesions(mask)]
     assert len(list(contours(mask))[-1]["segmentation"][0]) == 6
 
 

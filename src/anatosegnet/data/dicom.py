@@ -139,14 +139,25 @@ class Dicom:
         return f"{self.path}" + (f", frame {number}" if self.frames > 1 else "")
 
 
-def region_of(lesion: np.ndarray, regions: Sequence[Region]) -> Region | None:
-    """The region that a lesion (H, W) bool lies in; the smallest where they overlap."""
-    pixels = np.count_nonzero(lesion)
-    found = [
-        region
-        for region in regions
-        if np.count_nonzero(lesion[region.rows, region.columns]) >= INSIDE * pixels
-    ]
+def region_of(
+    mask: np.ndarray, regions: Sequence[Region], at: tuple[int, int] = (0, 0)
+) -> Region | None:
+    """The region that a lesion lies in; the smallest where they overlap.
+
+    Args:
+        mask: (h, w) bool, a part of the picture that holds all of the lesion.
+        regions: Of the picture.
+        at: Row and column where that part begins.
+    """
+    pixels = np.count_nonzero(mask)
+    found = []
+    for region in regions:
+        rows, columns = (
+            slice(max(0, part.start - start), max(0, part.stop - start))
+            for part, start in zip(region[:2], at, strict=True)
+        )
+        if np.count_nonzero(mask[rows, columns]) >= INSIDE * pixels:
+            found.append(region)
     return min(found, key=_area, default=None)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 HIT_IOU = 0.5
+CONNECTIVITY = 8  # pixels that touch at edges or corners are of one lesion
 
 
 class Detection(NamedTuple):
@@ -33,8 +34,8 @@ def detect(prediction: np.ndarray, truth: np.ndarray, hit_iou: float = HIT_IOU) 
     if not either.any():
         return Detection(0, 0, 0, 0)
     rows, columns = bounding_box(either)
-    predicted_count, predicted = components(prediction[rows, columns])
-    true_count, true = components(truth[rows, columns])
+    predicted_count, predicted = _components(prediction[rows, columns])
+    true_count, true = _components(truth[rows, columns])
     if predicted_count == 0 or true_count == 0:
         return Detection(true_count, 0, true_count, predicted_count)
     # overlap[i, j]: pixels that are in component i of the truth and j of the prediction
@@ -54,7 +55,6 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-def components(mask: np.ndarray) -> tuple[int, np.ndarray]:
-    """Number of lesions, and the number from 1 that each pixel (H, W) bears; 0 is background."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+def _components(mask: np.ndarray) -> tuple[int, np.ndarray]:
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=CONNECTIVITY)
     return count - 1, labels

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anatosegnet.metrics.lesions import bounding_box, components
+from anatosegnet.metrics.lesions import CONNECTIVITY, bounding_box
 
 # steps (rows, columns) between the two pixels of a pair; perimeters are counted along them
 STEPS = ((0, 1), (1, 2), (1, 1), (2, 1), (1, 0), (2, -1), (1, -1), (1, -2))
@@ -38,23 +38,43 @@ class Measurement(NamedTuple):
     ends: np.ndarray
 
 
-def lesions(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """The lesions of a mask, as those that `detect` counts, the largest first.
+class Lesion(NamedTuple):
+    """The pixels of one lesion, within the smallest rectangle that holds them.
 
-    Args:
-        mask: (H, W) bool.
-
-    Yields:
-        (H, W) bool.
+    Attributes:
+        rows: Of the image.
+        columns: Of the image.
+        mask: (h, w) bool, of that part of it.
     """
-    count, labels = components(mask)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    for label in np.argsort(-areas, kind="stable") + 1:
-        yield labels == label
+
+    rows: slice
+    columns: slice
+    mask: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> "Lesion":
+        """All of a mask (H, W) that is not empty."""
+        rows, columns = bounding_box(mask)
+        return cls(rows, columns, mask[rows, columns])
+
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """(N,) what a map (H, W) holds at its pixels."""
+        return values[self.rows, self.columns][self.mask]
+
+
+def lesions(mask: np.ndarray) -> Iterator[Lesion]:
+    """The lesions of a mask (H, W) bool, as those that `detect` counts, the largest first."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=CONNECTIVITY
+    )
+    for label in np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable") + 1:
+        left, top, width, height, _ = stats[label].tolist()
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        yield Lesion(rows, columns, labels[rows, columns] == label)
 
 
 def measure(
-    lesion: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0), top: float = 0.0
+    lesion: Lesion, spacing: tuple[float, float] = (1.0, 1.0), top: float = 0.0
 ) -> Measurement:
     """Measure one lesion.
 
@@ -62,14 +82,12 @@ def measure(
     of its pixels' edges: with their corners, a slanting lesion would be longer than a lying one.
 
     Args:
-        lesion: (H, W) bool, not empty.
+        lesion: Not empty.
         spacing: Height and width of a pixel, such as mm.
         top: The row that depth is measured from, pixels.
     """
-    rows, columns = bounding_box(lesion)
-    window = lesion[rows, columns]
     height, width = spacing
-    hull = _hull(window) + np.array([columns.start, rows.start])
+    hull = _hull(lesion.mask) + np.array([lesion.columns.start, lesion.rows.start])
     points = hull * np.array([width, height])
     # all pairs: a hull has few corners, even that of a large lesion
     between = np.linalg.norm(points[:, None] - points[None], axis=2)
@@ -80,9 +98,9 @@ def measure(
     return Measurement(
         long_axis,
         short_axis,
-        float(window.sum()) * height * width,
-        _perimeter(window, spacing),
-        max(0.0, rows.start - top) * height,
+        float(lesion.mask.sum()) * height * width,
+        _perimeter(lesion.mask, spacing),
+        max(0.0, lesion.rows.start - top) * height,
         np.concatenate([hull[[first, second]], ends / np.array([width, height])]),
     )
 

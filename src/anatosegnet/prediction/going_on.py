@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from anatosegnet.data.dicom import MOST_FRAMES
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
 from anatosegnet.files.locks import lock
@@ -221,12 +222,23 @@ def _is_whole(line: object) -> bool:
     """Whether a line is one of a record; whatever else may stand there is none."""
     if not isinstance(line, dict) or "name" not in line:
         return isinstance(line, dict)
+    rows, pictures, frames = line.get("rows"), line.get("contours"), line.get("frames")
     return (
         isinstance(line["name"], str)
-        and isinstance(line.get("frames"), int)
-        and isinstance(line.get("rows"), list)
-        and all(isinstance(row, list) for row in line["rows"])
-        and isinstance(line.get("contours"), list)
+        and isinstance(frames, int)
+        and 0 < frames <= MOST_FRAMES
+        and isinstance(rows, list)
+        and all(isinstance(row, list) for row in rows)
+        and isinstance(pictures, list)
+        and all(isinstance(one, dict) and _is_picture(**one) for one in pictures)
+    )
+
+
+def _is_picture(image: object = None, annotations: object = None, **_: object) -> bool:
+    return (
+        isinstance(image, dict)
+        and isinstance(annotations, list)
+        and all(isinstance(one, dict) for one in annotations)
     )
 
 

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 
 from anatosegnet.data.dicom import region_of
-from anatosegnet.metrics.lesions import bounding_box
 from anatosegnet.metrics.measurement import Measurement, lesions, measure
 from anatosegnet.metrics.uncertainty import image_uncertainty
 from anatosegnet.prediction.inputs import Picture
@@ -41,13 +40,14 @@ def measurements(
         return [[*place, *[None] * (len(COLUMNS) - 4), last]], []
     rows, sizes = [], []
     for number, lesion in enumerate(found, start=1):
-        region = region_of(lesion, picture.regions)
+        corner = lesion.rows.start, lesion.columns.start
+        region = region_of(lesion.mask, picture.regions, corner)
         top = region.rows.start if region else 0
         pixels = measure(lesion, top=top)
         in_mm: list[Any] = [None] * (len(SIZES) + 2)
         if region:
             in_mm = [*_sizes(measure(lesion, region.spacing, top)), *map(_number, region.spacing)]
-        sure = [_number(values[lesion].mean()) for values in (probability, entropy)]
+        sure = [_number(lesion.within(values).mean()) for values in (probability, entropy)]
         sizes.append(pixels)
         rows.append([*place, number, *_sizes(pixels), *in_mm, *sure, last])
     return rows, sizes
@@ -67,9 +67,10 @@ def contours(mask: np.ndarray) -> Iterator[dict[str, Any]]:
         mask: (H, W) bool.
     """
     for lesion in lesions(mask):
-        rows, columns = bounding_box(lesion)
-        window = lesion[rows, columns].astype(np.uint8)
-        outline, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        rows, columns, window = lesion
+        outline, _ = cv2.findContours(
+            window.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
         points = outline[0][:, 0] + (columns.start, rows.start) + 0.5
         while len(points) < 3:  # COCO wants as many
             points = np.concatenate([points, points[-1:]])

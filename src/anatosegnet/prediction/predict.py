@@ -199,6 +199,8 @@ class Work:
         rest = f"; {others} other files passed over" if others else ""
         if before:
             say(f"{before} images were done before")
+            if not (self.done or self.failures):
+                return
         what = f"{self.pictures} masks" if "masks" in self.kinds else f"{self.done} images"
         say(f"{what} in {folder}, {len(self.failures)} images failed{rest}")
         say(f"{self.lesions} lesions measured in {folder / TABLE}")
