@@ -3,8 +3,9 @@
     python scripts/figure_ablation.py [--runs results/ablation] [--docs docs]
 
 Folders are named FORM-foldK, with -seedS and -Npx behind it where the seed is not 0 or the images
-are not of 128 px. Each form is compared with ``unet`` on the folds that both have, with
-``compare``'s own statistics: a bootstrap over groups, a paired permutation test, and Holm's
+are not of 128 px; networks of the leak-free table, whose recipe is the same, lie in
+leakfree/busi/NETWORK/K beside it. Each form is compared with ``unet`` on the folds that both have,
+with ``compare``'s own statistics: a bootstrap over groups, a paired permutation test, and Holm's
 correction over the forms.
 """
 
@@ -20,22 +21,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
+from scipy import stats
 
 from anatosegnet.cli import errors_in_one_line
-from anatosegnet.console import p_value, rounded
+from anatosegnet.console import between, p_value, rounded
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.compare import read_evaluation
 from anatosegnet.evaluation.comparison import compare_settings, readable, require_same_cases
 from anatosegnet.evaluation.evaluate import evaluation_directory
 from anatosegnet.files.writing import replacing
-from anatosegnet.metrics.statistics import holm
-from anatosegnet.report.markdown import table_lines
+from anatosegnet.metrics.statistics import holm, mean_and_deviation
+from anatosegnet.report.markdown import table_lines, write_computed
 from anatosegnet.report.reading import read_summary
 from anatosegnet.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = re.compile(r"(?P<form>\w+)-fold(?P<fold>\d+)(?:-seed(?P<seed>\d+))?(?:-(?P<size>\d+)px)?")
-MARKS = ("<!-- table -->", "<!-- end of table -->")
 DATASETS = {"busi": "BUSI", "breast_lesions_usg": "BrEaST"}
 BASELINE = "unet"
 # in the order of the rows; others follow under their own name
@@ -46,6 +47,7 @@ FORMS = {
     "residual": "x + attention(x)",
     "prenorm": "x + proj(attention(norm x)), proj from 0",
     "plain": "prenorm, neither bias nor differences",
+    "again": "no attention, trained again: the noise",
     "learned": "prenorm, learned γ",
     "spread": "prenorm, learned γ from 0.25 to 4",
     "height": "prenorm, γ by image height",
@@ -56,6 +58,7 @@ FORMS = {
     "unet_lr2e3_enc025": "no attention, rate 2e-3, encoder at a quarter of it",
     "unet_ema": "no attention, mean of the weights (EMA)",
 }
+OF_LEAKFREE = {"unet": BASELINE, "anatosegnet": "replace", "anatosegnet_released": "released"}
 OF_ONE_RUN = re.compile(r"(split\.fold|seed|run_dir|resume)=")
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe & Ito: told apart by all readers
 
@@ -79,12 +82,15 @@ def main() -> None:
     with errors_in_one_line():
         runs = find(given.runs)
         page = given.docs / "ablation.md"
-        before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-        text = "\n".join([MARKS[0], *lines(runs), MARKS[1]])
-        with replacing(page) as path:
-            path.write_text(before + text + rest.partition(MARKS[1])[2], encoding="utf-8")
+        write_computed(page, lines(runs))
         of_folds = [run for run in of_one_seed(runs) if not is_recipe(run)]
-        draw({name: compared(of_folds, name, "folds") for name in DATASETS}, given.docs)
+        tables = {name: compared(of_folds, name, "folds") for name in DATASETS}
+        small = [run for run in runs if run.size is None]
+        gains = {
+            name: {form: gains_of(small, form, name) for form in table["setting"]}
+            for name, table in tables.items()
+        }
+        draw(tables, gains, given.docs)
     print(f"written {page} and {page.with_suffix('.png')}, from {len(runs)} runs")
 
 
@@ -96,6 +102,9 @@ def find(folder: Path) -> list[Published]:
         if named:
             seed, size = (int(n) if n else None for n in (named["seed"], named["size"]))
             found.append(Published(named["form"], int(named["fold"]), seed, size, Run.open(path)))
+    for path in folder.parent.glob("leakfree/busi/*/*/config.yaml"):
+        if form := OF_LEAKFREE.get(path.parents[1].name):
+            found.append(Published(form, int(path.parent.name), None, None, Run.open(path.parent)))
     order = [*FORMS, *sorted({run.form for run in found} - set(FORMS))]
     return sorted(found, key=lambda run: (order.index(run.form), run.fold, run.seed or 0))
 
@@ -117,11 +126,12 @@ def lines(runs: list[Published]) -> list[str]:
     if any(is_recipe(run) for run in runs):
         recipes = [run for run in of_folds if is_recipe(run) or run.form == BASELINE]
         text += ["", "The recipe, without attention:", "", *table(recipes, "folds")]
-    several = {(run.form, run.fold) for run in runs if run.seed and run.size is None}
-    if several:
-        folds = ", ".join(str(fold) for fold in sorted({fold for _, fold in several}))
-        seeds = [run for run in runs if (run.form, run.fold) in several and run.size is None]
-        text += ["", f"Several seeds on fold {folds}:", "", *table(seeds, "seeds")]
+    text += [
+        "",
+        "Training by training, all folds and seeds that a form and `unet` both have:",
+        "",
+        *by_training([run for run in runs if run.size is None]),
+    ]
     for size in sorted({run.size for run in runs if run.size}):
         text += [
             "",
@@ -150,6 +160,55 @@ def table(runs: list[Published], repeated: str) -> list[str]:
     return table_lines(columns, whole.fillna("").reset_index().to_numpy().tolist())
 
 
+def by_training(runs: list[Published]) -> list[str]:
+    """A table of differences between trainings, each one number: another training is another draw.
+
+    p is of Student's paired t-test over them, and not corrected for the number of forms.
+    """
+    rows = []
+    for form in dict.fromkeys(run.form for run in runs if run.form != BASELINE):
+        row: list[object] = [form]
+        for dataset in DATASETS:
+            gains = gains_of(runs, form, dataset)
+            if len(gains) < 2:
+                break
+            test = stats.ttest_1samp(gains, 0)
+            low, high = test.confidence_interval()
+            row += [] if len(row) > 1 else [len(gains)]
+            mean, deviation = mean_and_deviation(gains)
+            row += [
+                f"{rounded(mean, 3, '+')} ± {rounded(deviation)} {between((low, high))}",
+                f"{sum(gain > 0 for gain in gains)} of {len(gains)}",
+                p_value(float(test.pvalue)),
+            ]
+        else:
+            rows.append(row)
+    heads = [
+        f"{title}: {head}"
+        for title in DATASETS.values()
+        for head in ("difference ± sd [95 % CI]", "positive", "p")
+    ]
+    return table_lines(["form", "pairs of trainings", *heads], rows)
+
+
+def gains_of(runs: Iterable[Published], form: str, dataset: str) -> list[float]:
+    """Mean IoU of each training of a form minus that of ``unet`` on the same fold and seed."""
+    means: dict[str, dict[tuple[int, int], float]] = {form: {}, BASELINE: {}}
+    for run in runs:
+        if run.form in means and (scores := scores_of(run, dataset)) is not None:
+            means[run.form][run.fold, run.seed or 0] = float(scores["iou"].mean())
+    both = sorted(means[form].keys() & means[BASELINE].keys())
+    return [means[form][unit] - means[BASELINE][unit] for unit in both]
+
+
+def scores_of(run: Published, dataset: str) -> DataFrame | None:
+    """The scores of a run on a dataset; None where it was not scored on it."""
+    folder = evaluation_directory(run.run, dataset, "original")
+    if not folder.exists():
+        return None
+    return read_evaluation(run.run, folder, read_summary(folder / "summary.json"))
+
+
 def compared(runs: Iterable[Published], dataset: str, repeated: str) -> DataFrame:
     """`compare_settings` of each form beside the baseline, on the folds and seeds both have.
 
@@ -163,9 +222,7 @@ def compared(runs: Iterable[Published], dataset: str, repeated: str) -> DataFram
     """
     units: dict[str, dict[tuple[int, int], DataFrame]] = {}
     for run in runs:
-        folder = evaluation_directory(run.run, dataset, "original")
-        if folder.exists():
-            scores = read_evaluation(run.run, folder, read_summary(folder / "summary.json"))
+        if (scores := scores_of(run, dataset)) is not None:
             units.setdefault(run.form, {})[run.fold, run.seed or 0] = scores
     if BASELINE not in units:
         raise UserError(f"{dataset}: no {BASELINE} is there to compare {', '.join(units)} with")
@@ -176,8 +233,7 @@ def compared(runs: Iterable[Published], dataset: str, repeated: str) -> DataFram
             both = {name: [units[name][unit] for unit in shared] for name in (BASELINE, form)}
             require_same_cases(both)
             row = compare_settings(both, [repeated] * len(both), BASELINE, ["iou"]).iloc[[-1]]
-            place = 1 if repeated == "seeds" else 0
-            rows.append(row.assign(units=", ".join(str(unit[place]) for unit in shared)))
+            rows.append(row.assign(units=", ".join(str(fold) for fold, _ in shared)))
     whole = pandas.concat(rows, ignore_index=True)
     if "iou_p" in whole:
         tested = whole["iou_p"].notna()
@@ -205,15 +261,26 @@ def given_to(runs: list[Published]) -> list[str]:
     return table_lines(["form", "in words", "given", "commits"], rows)
 
 
-def draw(tables: Mapping[str, DataFrame], folder: Path) -> None:
-    """Draw ``ablation.png``: the differences to the baseline, a panel for each dataset."""
+def draw(
+    tables: Mapping[str, DataFrame],
+    gains: Mapping[str, Mapping[str, list[float]]],
+    folder: Path,
+) -> None:
+    """Draw ``ablation.png``: the differences to the baseline, a panel for each dataset.
+
+    Args:
+        tables: As `compared` gives them, by dataset.
+        gains: As `gains_of` gives them, by dataset and form.
+        folder: That gets the picture.
+    """
     busi, others = (tables[name].set_index("setting") for name in DATASETS)
     forms = [form for form in busi.index if form != BASELINE]
     figure = Figure(figsize=(12, 1.3 + 0.46 * len(forms)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True)
-    panel(left, busi, forms, "in domain: BUSI, the folds named")
-    panel(right, others, forms, f"zero-shot: BrEaST, {others['images'].max()} images")
+    here, there = (gains[name] for name in DATASETS)
+    panel(left, busi, forms, here, "in domain: BUSI, the folds named")
+    panel(right, others, forms, there, f"zero-shot: BrEaST, {others['images'].max()} images")
     beside = {"transform": left.get_yaxis_transform(), "ha": "right", "va": "center"}
     for place, form in enumerate(forms):
         folds, images = busi.loc[form, ["units", "images"]]
@@ -225,8 +292,13 @@ def draw(tables: Mapping[str, DataFrame], folder: Path) -> None:
         figure.savefig(path)
 
 
-def panel(axis: Axes, rows: DataFrame, forms: list[str], title: str) -> None:
-    """A forest plot: a dot and its 95 % interval for each form, filled where p < 0.05."""
+def panel(
+    axis: Axes, rows: DataFrame, forms: list[str], gains: Mapping[str, list[float]], title: str
+) -> None:
+    """A forest plot: a dot and its 95 % interval for each form, filled where p < 0.05.
+
+    Below it a small stroke for each training.
+    """
     axis.axvline(0, color=GREY, linewidth=1)
     for place, form in enumerate(forms):
         if form not in rows.index:
@@ -238,6 +310,8 @@ def panel(axis: Axes, rows: DataFrame, forms: list[str], title: str) -> None:
         axis.plot(ends, (place, place), color=colour, linewidth=2.2, solid_capstyle="butt")
         inside = "white" if p >= 0.05 else colour
         axis.plot(mean, place, "o", color=colour, markersize=7, markerfacecolor=inside)
+        strokes = [place + 0.3] * len(gains[form])
+        axis.plot(gains[form], strokes, "|", color=GREY, markersize=6, markeredgewidth=1.2)
         beside = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 8}
         axis.text(1.02, place, rounded(mean, 3, "+"), **beside)
         axis.text(1.18, place, p_value(p), **beside)

@@ -199,7 +199,7 @@ def command(*arguments: str, verb: str = "train") -> subprocess.CompletedProcess
     [
         (["model.encodr=resnet18"], "did you mean model.encoder?"),
         (["modle=unet"], "did you mean model?"),
-        (["model=vnet"], "available: anatosegnet, anatosegnet_plus, anatosegnet_released"),
+        (["model=vnet"], "available: anatosegnet, anatosegnet_released"),
         (["data=bus"], "available: breast_lesions_usg, bus_bra"),
         (["callbacks=[default,emma]"], "available: default, early_stopping, ema"),
         (["split=files"], "split.train has no value"),

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from scripts.figure_ablation import MARKS, find, lines
+from scripts import figure_ablation
 
 from anatosegnet.evaluation.published import faults, faults_of_files
+from anatosegnet.report.markdown import computed
 from anatosegnet.run import Run
 from anatosegnet.run_list import find_runs
 
@@ -31,7 +32,17 @@ def test_all_that_is_published_is_a_run() -> None:
 @pytest.mark.slow
 def test_the_ablation_is_what_its_scores_give() -> None:
     """Breaks if docs/ablation.md says other numbers than the published scores give."""
-    page = (RESULTS.parent / "docs" / "ablation.md").read_text(encoding="utf-8")
-    written = page.partition(MARKS[0])[2].partition(MARKS[1])[0]
-    again = "\n".join(lines(find(RESULTS / "ablation")))
+    again = "\n".join(figure_ablation.lines(figure_ablation.find(RESULTS / "ablation")))
+    written = computed(RESULTS.parent / "docs" / "ablation.md")
     assert written.strip() == again.strip(), "python scripts/figure_ablation.py writes it anew"
+
+
+def test_networks_of_the_leak_free_table_share_their_folds() -> None:
+    """Breaks if a network was trained or tested on other cases than the others of its dataset."""
+    splits: dict[tuple[str, str], set[str]] = {}
+    for directory in RUNS:
+        place = directory.relative_to(RESULTS)
+        if place.parts[0] == "leakfree":
+            fingerprint = Run(directory).summary["split_fingerprint"]
+            splits.setdefault((place.parts[1], place.parts[3]), set()).add(fingerprint)
+    assert all(len(fingerprints) == 1 for fingerprints in splits.values())

@@ -16,7 +16,7 @@ from anatosegnet.run import Run, write_json
 from tests.running import compose
 
 LEVEL = {"unet": 0.6, "worse": 0.5, "better": 0.7}
-MODELS = {"unet": "unet", "worse": "unext", "better": "anatosegnet_plus"}
+MODELS = {"unet": "unet", "worse": "unext", "better": "anatosegnet_released"}
 CASES = {"busi": 30, "bus_uclm": 20}
 
 
@@ -99,7 +99,9 @@ def test_in_domain_zero_shot_and_ranks(
         assert rows.loc["worse", "iou_difference"] == pytest.approx(-0.1, abs=0.02)
         assert rows.loc["worse", "iou_p_holm"] < 0.01
     command = table["command"][0]
-    assert command.startswith("python -m anatosegnet.train -m data=bus_uclm model=anatosegnet_plus")
+    assert command.startswith(
+        "python -m anatosegnet.train -m data=bus_uclm model=anatosegnet_released"
+    )
     assert command.endswith("split.fold=0,1")
     ranks = pandas.read_csv(tmp_path / "out" / "ranks.csv").set_index(["trained_on", "setting"])
     assert ranks.loc[("busi", "better"), "rank"].tolist() == [1, 1]

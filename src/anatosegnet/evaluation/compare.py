@@ -1,6 +1,6 @@
 """Runs side by side: found, evaluated where they are not yet, compared, written."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,7 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
     for run in runs:
         require_finished(run)
     evaluated(runs, config, own_data=True)
-    datasets = dict.fromkeys(run.config.data.name for run in runs)
-    members = [read_member(run, datasets, config) for run in runs]
+    members = read_members(runs, config.at, config.tta)
     networks = sorted({member.network for member in members}, key=natural_key)
     baseline = networks[find_baseline(config.baseline, networks)]
     found = across(members, baseline, list(config.scores))
@@ -113,21 +112,27 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
     return across_tables.numbers(found)
 
 
-def read_member(run: Run, datasets: Collection[str], config: DictConfig) -> Member:
-    """A run with its evaluations.
+def read_members(runs: Sequence[Run], at: str, tta: object = None) -> list[Member]:
+    """Runs with all of their evaluations at a size.
 
     Args:
-        run: Finished and evaluated on its own test cases.
-        datasets: Whose scores are read, where it has them.
-        config: at and tta; see `evaluation_directory`.
+        runs: Finished and evaluated on their own test cases.
+        at: See `evaluation_directory`.
+        tta: As in configs/evaluate.yaml.
     """
+    return [read_member(run, at, views_of(tta)) for run in runs]
+
+
+def read_member(run: Run, at: str, views: Sequence[str]) -> Member:
+    """One of `read_members`."""
     scores, conditions = {}, {}
-    for dataset in datasets:
-        folder = evaluation_directory(run, dataset, config.at, views_of(config.tta))
-        if folder.is_dir():
-            summary = read_summary(folder / "summary.json")
-            scores[dataset] = read_evaluation(run, folder, summary)
-            conditions[dataset] = summary.get("conditions", {})
+    for path in sorted(run.directory.glob("evaluation/[!.]*/summary.json")):
+        summary = read_summary(path)
+        said = summary.get("conditions", {})
+        dataset = str(said.get("data", "")).partition(",")[0]
+        if dataset and evaluation_directory(run, dataset, at, views) == path.parent:
+            scores[dataset] = read_evaluation(run, path.parent, summary)
+            conditions[dataset] = said
     return Member(
         run.directory.absolute().parent.name,
         run.config.data.name,

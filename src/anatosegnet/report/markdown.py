@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from anatosegnet.console import plain
+from anatosegnet.files.writing import replacing
+
+COMPUTED = ("<!-- table -->", "<!-- end of table -->")  # around what a script writes into a page
 
 MARKS = re.compile(
     r"[\\`*|~$]"
@@ -24,3 +28,16 @@ def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> lis
         "| " + " | ".join(inline(cell) for cell in cells) + " |" for cells in (columns, *rows)
     )
     return [head, "|---" * len(columns) + "|", *body]
+
+
+def computed(page: Path) -> str:
+    """What stands between the marks `COMPUTED` of a page."""
+    return page.read_text(encoding="utf-8").partition(COMPUTED[0])[2].partition(COMPUTED[1])[0]
+
+
+def write_computed(page: Path, lines: Iterable[str]) -> None:
+    """Put lines in the place of what stands between the marks `COMPUTED` of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(COMPUTED[0])
+    text = "\n".join([COMPUTED[0], *lines, COMPUTED[1]])
+    with replacing(page) as path:
+        path.write_text(before + text + rest.partition(COMPUTED[1])[2], encoding="utf-8")
