@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -26,15 +27,20 @@ def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Modu
     Raises:
         UserError: It is no network, or one without memory for its weights.
     """
-    if pretrained is not None and "pretrained" in config.model:
-        config = config.copy()
-        config.model.pretrained, config.model.encoder_weights = pretrained, None
-    network = instantiate(config, "model")
+    network = _instantiated(config, pretrained)
     if not isinstance(network, nn.Module):
         raise UserError(f"model: {config.model.get('_target_')} gives no network")
     if any(parameter.is_meta for parameter in network.parameters()):
         raise UserError("model: its weights are on the device meta, where there are none")
     return network
+
+
+def _instantiated(config: DictConfig, pretrained: bool | None) -> Any:
+    """What ``model`` builds."""
+    if pretrained is not None and "pretrained" in config.model:
+        config = config.copy()
+        config.model.pretrained, config.model.encoder_weights = pretrained, None
+    return instantiate(config, "model")
 
 
 def trained_network(run: Run) -> nn.Module:
@@ -43,15 +49,27 @@ def trained_network(run: Run) -> nn.Module:
     Raises:
         UserError: The checkpoint is missing, damaged, or not of this run's network.
     """
-    network = build_network(run.config, pretrained=False)
     weights = {
         name.removeprefix("model."): tensor
         for name, tensor in best_weights(run)["state_dict"].items()
         if name.startswith("model.")  # a loss may have some too
     }
+    if (empty := network_without_memory(run.config)) is not None:
+        require_shapes(weights, empty, run.best_path)  # before a stranger's config takes memory
+    network = build_network(run.config, pretrained=False)
     require_fit(weights, network, run.best_path)
     network.load_state_dict(weights)
     return network
+
+
+def network_without_memory(config: DictConfig) -> nn.Module | None:
+    """The network with the shapes of its weights alone; None of the few that cannot be built so."""
+    try:
+        with torch.device("meta"):
+            network = _instantiated(config, pretrained=False)
+    except UserError:  # it looks at values of tensors while it is built
+        return None
+    return network if isinstance(network, nn.Module) else None
 
 
 def best_weights(run: Run) -> dict[str, Any]:
@@ -75,6 +93,14 @@ def best_weights(run: Run) -> dict[str, Any]:
 
 def require_fit(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
     """UnusableCheckpoint unless weights have the names and shapes of a network, and are finite."""
+    require_shapes(weights, network, path)
+    if bad := infinite(weights, network.state_dict()):
+        found = f"{len(bad)} tensors are NaN or infinite: {some(bad)}"
+        raise UnusableCheckpoint(f"{path} cannot be used ({found})")
+
+
+def require_shapes(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """UnusableCheckpoint unless weights have the names and shapes of a network."""
     ours = network.state_dict()
     odd = {
         "are not in this network": [name for name in weights if name not in ours],
@@ -84,7 +110,6 @@ def require_fit(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -
             for name, tensor in ours.items()
             if name in weights and weights[name].shape != tensor.shape
         ],
-        "are NaN or infinite": infinite(weights, ours),
     }
     found = [f"{len(names)} tensors {kind}: {some(names)}" for kind, names in odd.items() if names]
     if found:

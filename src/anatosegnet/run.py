@@ -3,7 +3,8 @@
 ``config.yaml`` (resolved), ``summary.json``, ``split.csv``, ``duplicates.csv``, ``metrics.csv``,
 ``curves.png``, ``panels/``, ``checkpoints/best.ckpt`` (weights of the best epoch),
 ``checkpoints/last.ckpt`` (to go on) and ``checkpoints/previous.ckpt`` (the one before). A published
-run has no more than config, summary and tables, these packed: ``split.csv.gz``.
+run has no more than config, summary and tables, these packed: ``split.csv.gz``; a package has
+``model.safetensors`` and a model card beside them.
 """
 
 import os
@@ -22,6 +23,7 @@ from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.locks import Claim, Holder, holder
 from anatosegnet.files.opening import kept, read_json
+from anatosegnet.files.weights import NAME as PACKED
 from anatosegnet.files.writing import remove_leftovers, replacing, write_json
 
 CHANGED_DATA = "changed data"  # among the conditions of a score
@@ -48,7 +50,7 @@ class Run:
         self.duplicates_path = kept(self.directory / "duplicates.csv")
         self.metrics_path = kept(self.directory / "metrics.csv")
         self.curves_path = self.directory / "curves.png"
-        self.best_path = self.directory / "checkpoints" / "best.ckpt"
+        self.best_path = weights_of(self.directory)
         self.last_path = self.directory / "checkpoints" / "last.ckpt"
         self.previous_path = self.directory / "checkpoints" / "previous.ckpt"
         self.claim = Claim(self.directory / ".lock")
@@ -183,6 +185,12 @@ def runs_below(directory: Path) -> Iterator[Path]:
         if real in seen:
             folders.clear()
         seen.add(real)
+
+
+def weights_of(directory: Path) -> Path:
+    """Where the weights of the best epoch are: as training saves them or, in a package, alone."""
+    saved, packed = directory / "checkpoints" / "best.ckpt", directory / PACKED
+    return packed if os.path.lexists(packed) and not os.path.lexists(saved) else saved
 
 
 def below(path: Path, directory: Path) -> bool:

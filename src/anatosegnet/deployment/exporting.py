@@ -15,12 +15,14 @@ from anatosegnet.deployment.agreement import Check
 from anatosegnet.deployment.conversion import quiet
 from anatosegnet.deployment.onnx import write_onnx
 from anatosegnet.deployment.original import Original
+from anatosegnet.deployment.package import write_only_weights, write_package
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.run import Run
 
 SUMMARY = "export.json"
-WRITERS = ("anatosegnet", "torch", "onnx", "onnxruntime", "onnxscript")  # packages
+FORMATS = ("onnx", "safetensors", "torchscript", "package")
+WRITTEN_WITH = ("anatosegnet", "torch", "onnx", "onnxruntime", "onnxscript")
 
 
 def export(run: Run, config: DictConfig) -> Path:
@@ -28,7 +30,8 @@ def export(run: Run, config: DictConfig) -> Path:
 
     Args:
         run: The run.
-        config: Of the verb: format, out, precision, overwrite, data, paths, accept_changed_data.
+        config: Of the verb: format, out, precision, licence, overwrite, data, paths,
+            accept_changed_data.
 
     Returns:
         The folder.
@@ -37,15 +40,19 @@ def export(run: Run, config: DictConfig) -> Path:
         UserError: A setting is at fault; the run or its data are; or what was exported computes
             something else, and nothing is left of it.
     """
-    writers = {"onnx": write_onnx, "torchscript": write_script}
-    if config.format not in writers:
-        raise UserError(f"format={plain(config.format)} must be one of {', '.join(writers)}")
+    if config.format not in FORMATS:
+        raise UserError(f"format={plain(config.format)} must be one of {', '.join(FORMATS)}")
     if config.out is None:
         raise UserError("say where it goes: out=DIR, a new folder")
     out = user_path(config.out)
     with replacing_directory(out, config.overwrite) as directory:
-        summary = writers[config.format](run, config, directory)
-        write_json(directory / SUMMARY, {**summary, "written_with": versions()})
+        if config.format == "package":
+            write_package(run, directory, out.name, config.licence)
+        else:
+            writers = {"onnx": write_onnx, "torchscript": write_script}
+            writer = writers.get(config.format, write_safetensors)
+            summary = writer(run, config, directory)
+            write_json(directory / SUMMARY, {**summary, "written_with": versions()})
     say(f"written {out}")
     return out
 
@@ -74,10 +81,17 @@ def write_script(run: Run, config: DictConfig, directory: Path) -> dict[str, Any
     return {**described, "agreement": check.told}
 
 
+def write_safetensors(run: Run, _: DictConfig, directory: Path) -> dict[str, Any]:
+    """Write the weights alone; see `export`."""
+    original = Original(run)
+    write_only_weights(original, directory)
+    return original.described
+
+
 def versions() -> dict[str, str]:
     """Of the packages that wrote the files."""
     found = {}
-    for package in WRITERS:
+    for package in WRITTEN_WITH:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

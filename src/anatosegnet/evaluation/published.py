@@ -141,11 +141,15 @@ def evaluations(run: Run) -> list[Path]:
     return sorted(path.parent for path in run.directory.glob("evaluation/[!.]*/summary.json"))
 
 
-def faults(run: Run) -> Iterator[str]:
+def faults(run: Run, must_be_scored: bool = True) -> Iterator[str]:
     """What speaks against the scores of a finished run, a line each.
 
     The fingerprint of its split and the means of its scores are computed again, and its test cases
     looked for among those that were scored.
+
+    Args:
+        run: The run.
+        must_be_scored: Whether it is a fault that its test cases were never scored.
     """
     try:
         split, summary = recorded_split(run).read(), run.summary
@@ -156,7 +160,7 @@ def faults(run: Run) -> Iterator[str]:
             )
         own = [evaluation_directory(run, run.config.data.name, at) for at in ("original", "model")]
         scored = evaluations(run)
-        if not set(own) & set(scored):
+        if must_be_scored and not set(own) & set(scored):
             yield f"its test cases were not scored; evaluate run={run.directory}"
         for directory in scored:
             wrong = faults_of_scores(run, directory, split.test if directory in own else None)

@@ -115,7 +115,7 @@ def usable_checkpoint(run: Run, module: LightningModule) -> tuple[Path | None, l
         UserError: There are checkpoints, and none can be used; or the run is finished and was
             published without any.
     """
-    if run.summary.get("state") == "finished" and not run.best_path.parent.exists():
+    if run.summary.get("state") == "finished" and not run.last_path.parent.exists():
         raise UserError(
             f"{run.directory} is finished, and has no checkpoints to go on from; train it anew: "
             f"from_run={run.directory}"
