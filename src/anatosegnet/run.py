@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from anatosegnet.config.places import user_path
 from anatosegnet.config.recorded import read_config, written_config
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files.hub import SCHEME, fetch
 from anatosegnet.files.locks import Claim, Holder, holder
 from anatosegnet.files.opening import kept, read_json
 from anatosegnet.files.weights import NAME as PACKED
@@ -59,9 +60,11 @@ class Run:
     def open(
         cls, directory: str | Path | None, usage: str = "run=DIR", trust: Sequence[str] = ()
     ) -> "Run":
-        """A run that exists; UserError if the directory holds none."""
+        """A run that exists, or a package of a hub (``hf://…``); UserError where there is none."""
         if directory is None:
             raise UserError(f"say which run: {usage}, a directory that training wrote")
+        if str(directory).startswith(SCHEME):
+            directory = fetch(str(directory))
         run = cls(directory, trust)
         if not run.exists:
             raise UserError(f"{directory} is no run directory: it has no config.yaml")

@@ -46,5 +46,5 @@ def anchor(config: DictConfig) -> None:
     with open_dict(config):
         for key in PATHS_READ:
             value = OmegaConf.select(config, key)
-            if isinstance(value, str) and value:
+            if isinstance(value, str) and value and "://" not in value:  # of a hub
                 OmegaConf.update(config, key, str(start / value))

@@ -116,8 +116,8 @@ def scores(summary: dict[str, Any], scored: dict[str, dict[str, Any]]) -> Iterat
         if clean := evaluation.get("without_leaks"):
             yield f"Without images that leak: IoU {rounded(clean.get('iou'))}."
     if not scored and "test/iou" in summary:
-        rows = [(title(key), rounded(summary[f"test/{key}"])) for key in ("iou", "dice")]
-        yield "\n".join(table_lines(["score", "mean"], rows))
+        means = [(title(key), rounded(summary[f"test/{key}"])) for key in ("iou", "dice")]
+        yield "\n".join(table_lines(["score", "mean"], means))
         yield from conditions(summary.get("test_conditions", {}))
     if not scored and "test/iou" not in summary:
         yield "None: the run was never tested."

@@ -13,10 +13,12 @@ from anatosegnet.config.places import user_path
 from anatosegnet.console import plain, say
 from anatosegnet.deployment.agreement import Check
 from anatosegnet.deployment.conversion import quiet
+from anatosegnet.deployment.hub import push
 from anatosegnet.deployment.onnx import write_onnx
 from anatosegnet.deployment.original import Original
 from anatosegnet.deployment.package import write_only_weights, write_package
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files.hub import Address
 from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.run import Run
 
@@ -30,8 +32,8 @@ def export(run: Run, config: DictConfig) -> Path:
 
     Args:
         run: The run.
-        config: Of the verb: format, out, precision, licence, overwrite, data, paths,
-            accept_changed_data.
+        config: Of the verb: format, out, precision, licence, push, overwrite, data,
+            paths, accept_changed_data.
 
     Returns:
         The folder.
@@ -44,6 +46,10 @@ def export(run: Run, config: DictConfig) -> Path:
         raise UserError(f"format={plain(config.format)} must be one of {', '.join(FORMATS)}")
     if config.out is None:
         raise UserError("say where it goes: out=DIR, a new folder")
+    if config.push is not None:
+        if config.format != "package":
+            raise UserError("push=hf://… sends packages: format=package")
+        Address.of(config.push)
     out = user_path(config.out)
     with replacing_directory(out, config.overwrite) as directory:
         if config.format == "package":
@@ -54,6 +60,8 @@ def export(run: Run, config: DictConfig) -> Path:
             summary = writer(run, config, directory)
             write_json(directory / SUMMARY, {**summary, "written_with": versions()})
     say(f"written {out}")
+    if config.push is not None:
+        push(out, config.push)
     return out
 
 

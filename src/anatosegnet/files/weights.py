@@ -91,16 +91,19 @@ def _spans(header: Mapping[str, Any]) -> list[tuple[int, int, int]]:
     for name, entry in header.items():
         if not name.isprintable() or not isinstance(entry, dict):
             raise ValueError("its header does not hold tensors by name")
-        shape, place = entry.get("shape"), entry.get("data_offsets")
+        shape, place = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
         width = KINDS.get(str(entry.get("dtype")))
-        if width is None or not _are_counts(shape) or not _are_counts(place) or len(place) != 2:
+        if width is None or shape is None or place is None or len(place) != 2:
             raise ValueError(f"its header tells of no tensor as {name[:60]!r}")
         spans.append((place[0], place[1], width * math.prod(shape)))
     return spans
 
 
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**48 for one in value)
+def _counts(value: Any) -> list[int] | None:
+    """A list of counts as it is; None of anything else."""
+    if isinstance(value, list) and all(type(one) is int and 0 <= one < 2**48 for one in value):
+        return value
+    return None
 
 
 def _described(told: Any) -> dict[str, Any]:
