@@ -32,7 +32,14 @@ from anatosegnet.prediction.measurements import COLUMNS
 from anatosegnet.prediction.predict import predict
 from anatosegnet.prediction.predictor import Prediction
 from tests.conftest import write_png
-from tests.dicoms import SECRETS, dicom, grey_picture, region, write_dicom
+from tests.dicoms import (
+    SECRETS,
+    dicom,
+    grey_picture,
+    phantom_still,
+    region,
+    write_dicom,
+)
 from tests.running import compose
 
 
@@ -419,3 +426,28 @@ def test_dicom_without_identifiers_has_no_segmentation(network: Bright, tmp_path
     (tmp_path / "a.dcm").write_bytes(content_of(found))
     failures = predict(tmp_path / "a.dcm", tmp_path / "out", settings("write=dicom_seg"))
     assert failures == [f"{tmp_path / 'a.dcm'}: no DICOM segmentation can be made of it"]
+
+
+def test_the_walk_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a simulated lesion, found as it is, is not as many mm as docs/deploy.md says."""
+    truth = phantom_still(tmp_path / "still.dcm")
+
+    class Truth(Bright):
+        image_size = truth.shape  # type: ignore[assignment]
+
+        def predict(self, images: Sequence[np.ndarray]) -> Prediction:
+            """The true lesion."""
+            return Prediction.of(truth[None].astype(np.float32))
+
+    monkeypatch.setattr("anatosegnet.prediction.going_on.open_runs", lambda *_: [])
+    monkeypatch.setattr(module, "open_predictor", lambda config: Truth())
+    assert predict(str(tmp_path / "still.dcm"), tmp_path / "out", settings()) == []
+    (row,) = rows_of(tmp_path / "out")
+    names = ("long_axis_mm", "short_axis_mm", "area_mm2", "depth_mm", "pixel_width_mm")
+    found = [round(float(row[name]), 2) for name in names]
+    assert found == [16.49, 9.92, 121.42, 9.72, 0.1]
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
+    assert "16.5 × 9.9 mm, 121 mm²" in page and "9.7 mm deep" in page
+    for column in COLUMNS:
+        stem = column.removesuffix("_px").removesuffix("_mm")
+        assert f"`{column}`" in page or f"`{stem}_px`, `_mm`" in page

@@ -1,7 +1,7 @@
 """Images to masks and measurements: each is read, predicted and written by itself."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,9 @@ from omegaconf import DictConfig
 
 from anatosegnet.console import Progress, say
 from anatosegnet.data.case import LARGEST
-from anatosegnet.data.dicom import require_pydicom
 from anatosegnet.errors import UserError
 from anatosegnet.files.writing import remove_leftovers
-from anatosegnet.prediction.dicom_seg import require_highdicom
-from anatosegnet.prediction.going_on import RECORD, TABLE, Record, settings_of
+from anatosegnet.prediction.going_on import TABLE, Record, settings_of
 from anatosegnet.prediction.inputs import (
     Complaint,
     Event,
@@ -23,12 +21,12 @@ from anatosegnet.prediction.inputs import (
     find_images,
     frame_name,
     read_pictures,
-    stores_dicom,
 )
 from anatosegnet.prediction.masks import NO_NUMBER, probability_at
 from anatosegnet.prediction.measurements import contours, measurements
 from anatosegnet.prediction.opening import open_predictor
 from anatosegnet.prediction.outputs import Outputs, kinds_of
+from anatosegnet.prediction.plan import by_name, require_decoders, require_room
 from anatosegnet.prediction.predictor import ImagePredictor
 
 # failures to write that say nothing about the next file
@@ -209,70 +207,3 @@ class Work:
                 f"{self.without_scale} images say nothing of their scale: "
                 "their lesions are measured in pixels alone"
             )
-
-
-def require_decoders(images: Sequence[Path], segmentations: bool) -> set[Path]:
-    """Which images are DICOM.
-
-    Raises:
-        UserError: What reads or writes DICOM is missing; or there is none to write one of.
-    """
-    dicoms = {path for path in images if stores_dicom(path)}
-    if dicoms:
-        require_pydicom()
-    if segmentations:
-        if len(dicoms) < len(images):
-            raise UserError(
-                f"write=dicom_seg: {next(path for path in images if path not in dicoms)} is no "
-                "DICOM file that a segmentation could refer to; leave dicom_seg out"
-            )
-        require_highdicom()
-    return dicoms
-
-
-def by_name(images: Sequence[Path], dicoms: set[Path]) -> dict[str, Path]:
-    """The images by their stem, by which all that is written of them is named.
-
-    Raises:
-        UserError: What is written of two of them would have the same name.
-    """
-    found: dict[str, Path] = {}
-    for image in images:
-        if image.stem in found:
-            raise UserError(
-                f"{found[image.stem].name} and {image.name} have the same stem and would write the "
-                "same mask; rename one"
-            )
-        found[image.stem] = image
-    for name, image in found.items():
-        stem, mark, number = name.rpartition("_frame")
-        if mark and number.isdecimal() and found.get(stem) in dicoms:
-            raise UserError(
-                f"{image.name} and a frame of {found[stem].name} would write the same mask; "
-                "rename one"
-            )
-    return found
-
-
-def require_room(
-    sources: Mapping[str, Path], dicoms: set[Path], outputs: Outputs, overwrite: bool
-) -> None:
-    """Whether masks can be written without replacing anything.
-
-    Raises:
-        UserError: They would replace the images, or masks that no interrupted work left.
-    """
-    existing = []
-    for name, image in sources.items():
-        for path in outputs.paths(name).values():
-            if path.exists():
-                if path.resolve() == image.resolve():
-                    raise UserError(
-                        f"output={outputs.folder} is the folder of the images; give another"
-                    )
-                existing.append(path)
-    if existing and not overwrite and not (outputs.folder / RECORD).exists():
-        raise UserError(
-            f"{existing[0]} exists ({len(existing)} of {len(sources)} masks do); "
-            "give another output=DIR, or overwrite=true"
-        )
