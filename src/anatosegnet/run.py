@@ -63,6 +63,8 @@ class Run:
         """A run that exists, or a package of a hub (``hf://…``); UserError where there is none."""
         if directory is None:
             raise UserError(f"say which run: {usage}, a directory that training wrote")
+        if not isinstance(directory, str | Path):
+            raise UserError(f"run={directory} must be one run: {usage}")
         if str(directory).startswith(SCHEME):
             directory = fetch(str(directory))
         run = cls(directory, trust)

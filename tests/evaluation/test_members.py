@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -198,3 +200,20 @@ def test_ensembles_and_views_are_compared_with_runs(folds: list[Run], tmp_path: 
         compared(f"{places[0]}/evaluation/folder", out="no")
     with pytest.raises(UserError, match=r"is named twice in runs="):
         compared(flipped[0], flipped[0], out="no")
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    [
+        ("evaluate", "/nowhere/0 is no run directory"),
+        ("predict", "/nowhere/0 is no run directory"),
+        ("export", "must be one run: run=DIR"),
+    ],
+)
+def test_the_command_line_takes_lists(verb: str, expected: str) -> None:
+    """Breaks if ``run=[A,B]`` or ``tta=[…]`` is refused before the verb sees it."""
+    given = {"evaluate": ["tta=[flip,scales]"], "predict": ["input=[a,b]", "output=c", "tta=flip"]}
+    named = ["run=[/nowhere/0,/nowhere/1]", *given.get(verb, [])]
+    command = [sys.executable, "-m", f"anatosegnet.{verb}", *named]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and expected in done.stderr

@@ -29,6 +29,9 @@ WORDS: dict[Any, str] = {
 ALSO: dict[str, tuple[type, ...]] = {
     "baseline": (str,),
     "size": (list,),
+    "run": (list,),
+    "tta": (list, type(None)),
+    "input": (list,),
     "runs": (list,),
     "scores": (list,),
 }

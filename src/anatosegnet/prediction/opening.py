@@ -56,7 +56,7 @@ def open_runs(given: Any, usage: str, trust: Sequence[str] = ()) -> list[Run]:
     Raises:
         UserError: There is none, or one is named twice.
     """
-    named = [*given] if several(given) else [given]
+    named = [str(one) for one in given] if several(given) else [given]
     runs = [Run.open(one, usage, trust) for one in named or [None]]
     places = [run.directory.resolve() for run in runs]
     if twice := [run for run, place in zip(runs, places, strict=True) if places.count(place) > 1]:
