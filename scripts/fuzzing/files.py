@@ -22,6 +22,15 @@ from PIL import Image
 from fuzzing.attempts import is_one, limit_memory
 from fuzzing.configs import verbs
 from fuzzing.dicoms import change_element, read_dicom, scans
+from fuzzing.exported import (
+    change_network,
+    in_header,
+    in_metadata,
+    onnx_file,
+    packed_weights,
+    read_onnx,
+    read_package,
+)
 from fuzzing.ground import Sandbox
 from fuzzing.trials import Result, Trial
 
@@ -383,6 +392,12 @@ def kinds() -> dict[str, Kind]:
             f"{evaluation}/summary.json", bookkeeping[1], read_scores, 300),
         "summary.json": Kind(*bookkeeping, read_summary, 500),
         "config.yaml": Kind(*config, read_network, 700),
+        "model.onnx": Kind("tmp/net.onnx",
+                           (*BYTES, *[change_network] * 8, *[in_metadata(change_json)] * 4),
+                           read_onnx, 700, onnx_file()),
+        "model.safetensors": Kind("tmp/model.safetensors",
+                                  (*BYTES, *[in_header(change_json)] * 8),
+                                  read_package, 700, packed_weights()),
         "best.ckpt": Kind("run/checkpoints/best.ckpt", BYTES, read_network, 700),
     }  # fmt: skip
 

@@ -114,7 +114,7 @@ def test_phantoms_stand_in_for_images_that_are_not_there(run: Run, tmp_path: Pat
     export(other, compose(f"out={tmp_path / 'net'}", name="export"))
     summary = json.loads((tmp_path / "net" / "export.json").read_text())
     said = summary["agreement"]["float32"]["images"]
-    assert said.startswith("8 phantoms, the run's own images not being there (")
+    assert said.startswith("8 phantoms, the images not being there (")
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from anatosegnet.deployment.original import Original
+from anatosegnet.deployment.original import LesionProbability
 from anatosegnet.errors import UserError, reason
 from anatosegnet.prediction.onnx import INPUT, LARGEST, METADATA, OUTPUT, library
 
@@ -26,15 +27,18 @@ QUANTIZED = (
 )  # fmt: skip
 
 
-def to_onnx(original: Original) -> "ModelProto":
+def to_onnx(network: LesionProbability, example: Tensor) -> "ModelProto":
     """The network with any number of images in a batch.
+
+    Args:
+        network: In evaluation mode.
+        example: Images (B, C, h, w), at least two.
 
     Raises:
         UserError: A package is missing, or the network cannot be exported.
     """
     for package in ("onnx", "onnxscript"):
         library(package)
-    network, example = original.network, original.example
     try:
         with quiet():
             program = torch.onnx.export(
@@ -106,9 +110,10 @@ def quantized(model: "ModelProto", batches: Iterable[np.ndarray], folder: Path) 
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    before, after = folder / "before.onnx", folder / "after.onnx"
+    given, before, after = (folder / f"{name}.onnx" for name in ("given", "before", "after"))
+    onnx.save(model, given)
     with quiet():
-        quant_pre_process(model, str(before), skip_symbolic_shape=True)
+        quant_pre_process(str(given), str(before), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(before),
             str(after),

@@ -27,13 +27,14 @@ FORMATS = ("onnx", "safetensors", "torchscript", "package")
 WRITTEN_WITH = ("anatosegnet", "torch", "onnx", "onnxruntime", "onnxscript")
 
 
-def export(run: Run, config: DictConfig) -> Path:
+def export(run: Run, config: DictConfig, own_data: bool = True) -> Path:
     """Write a run as ``format`` into the folder ``out``.
 
     Args:
         run: The run.
         config: Of the verb: format, out, precision, licence, push, overwrite, data,
             paths, accept_changed_data.
+        own_data: Compare on the run's own test images; else on those of ``config.data``.
 
     Returns:
         The folder.
@@ -57,7 +58,7 @@ def export(run: Run, config: DictConfig) -> Path:
         else:
             writers = {"onnx": write_onnx, "torchscript": write_script}
             writer = writers.get(config.format, write_safetensors)
-            summary = writer(run, config, directory)
+            summary = writer(run, config, directory, own_data)
             write_json(directory / SUMMARY, {**summary, "written_with": versions()})
     say(f"written {out}")
     if config.push is not None:
@@ -65,10 +66,10 @@ def export(run: Run, config: DictConfig) -> Path:
     return out
 
 
-def write_script(run: Run, config: DictConfig, directory: Path) -> dict[str, Any]:
+def write_script(run: Run, config: DictConfig, directory: Path, own_data: bool) -> dict[str, Any]:
     """Write the network as TorchScript traces it; see `export`."""
     original = Original(run)
-    check = Check(original, run, config)
+    check = Check(original, run, config, own_data)
     described, path = original.described, directory / "model.pt"
     try:
         with quiet(), torch.no_grad():
@@ -89,7 +90,7 @@ def write_script(run: Run, config: DictConfig, directory: Path) -> dict[str, Any
     return {**described, "agreement": check.told}
 
 
-def write_safetensors(run: Run, _: DictConfig, directory: Path) -> dict[str, Any]:
+def write_safetensors(run: Run, _: DictConfig, directory: Path, __: bool) -> dict[str, Any]:
     """Write the weights alone; see `export`."""
     original = Original(run)
     write_only_weights(original, directory)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CALIBRATED_ON = 32  # training images
 
 
-def write_onnx(run: Run, config: DictConfig, directory: Path) -> dict[str, Any]:
+def write_onnx(run: Run, config: DictConfig, directory: Path, own_data: bool) -> dict[str, Any]:
     """Write a file for each precision; see `export`.
 
     Returns:
@@ -40,8 +40,8 @@ def write_onnx(run: Run, config: DictConfig, directory: Path) -> dict[str, Any]:
     """
     precisions = precisions_of(config.precision)
     original = Original(run)
-    model = to_onnx(original)
-    check = Check(original, run, config)
+    model = to_onnx(original.network, original.example)
+    check = Check(original, run, config, own_data)
     described, predictors = original.described, {}
     for precision in precisions:
         path = directory / ("model.onnx" if precision == "float32" else f"model_{precision}.onnx")
@@ -53,7 +53,9 @@ def write_onnx(run: Run, config: DictConfig, directory: Path) -> dict[str, Any]:
         path.write_bytes(with_metadata(kind, {**about, "agreement": agreement}))
     summary = {**described, "agreement": check.told}
     if precisions != ["float32"]:
-        costs = iou_costs(run, config, {"run": Predictor.from_run(run, "cpu"), **predictors})
+        costs = iou_costs(
+            run, config, own_data, {"run": Predictor.from_run(run, "cpu"), **predictors}
+        )
         say_costs(costs, str(run.config.trainer.get("precision", "32-true")))
         summary["iou"] = costs
     return summary

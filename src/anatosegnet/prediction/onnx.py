@@ -104,7 +104,10 @@ def open_session(content: bytes, path: str | Path, threads: int | None = None) -
     options.intra_op_num_threads = threads or len(_processors())  # said, so that none is pinned
     options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # without the fallback, which prints lines of its own and tries again
+        return onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # onnxruntime's own, of many kinds
         raise UserError(f"{path} cannot be used ({reason(error)})") from error
 
