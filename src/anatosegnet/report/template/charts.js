@@ -184,16 +184,16 @@ function riskCoverage(series) {
   const marks = ticks(Math.min(...values), 1, 5), step = marks[1] - marks[0];
   const from = Math.max(0, marks[0] > Math.min(...values) ? marks[0] - step : marks[0]);
   const chart = plot("Risk and coverage", { from: 0, to: 1, label: "coverage: share of the images that is kept, the surest first", format: (v) => `${Math.round(100 * v)} %` },
-    { from, to: 1, label: "mean IoU of those" }, HEIGHT + 18 * Math.max(0, series.length - 2));
+    { from, to: 1, label: "mean IoU of those" });
   for (const [number, { points }] of series.entries()) {
     const whole = points.at(-1)[1], paint = style(number);
     chart.svg.append(shape("line", { class: `curve class-${paint} dashed`, x1: chart.x(0), x2: chart.x(1), y1: chart.y(whole), y2: chart.y(whole) }));
     const path = points.map(([x, y], at) => `${at ? "L" : "M"}${chart.x(x).toFixed(1)} ${chart.y(y).toFixed(1)}`).join("");
     chart.svg.append(shape("path", { class: `curve class-${paint}`, style: "fill: none", d: path }, shape("title", {}, series[number].label)));
-    const top = chart.box.bottom - 12 - 18 * (series.length - 1 - number);
+    const top = chart.box.top + 14 + 18 * number, end = chart.box.right; // where no curve that falls is
     chart.svg.append(
-      shape("line", { class: `curve class-${paint}`, x1: chart.box.left + 12, x2: chart.box.left + 36, y1: top - 4, y2: top - 4 }),
-      shape("text", { x: chart.box.left + 42, y: top }, series[number].label));
+      shape("line", { class: `curve class-${paint}`, x1: end - 24, x2: end, y1: top - 4, y2: top - 4 }),
+      shape("text", { x: end - 30, y: top, "text-anchor": "end" }, series[number].label));
   }
   return chart.svg;
 }
