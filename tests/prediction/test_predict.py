@@ -24,13 +24,14 @@ from anatosegnet.errors import UserError
 from anatosegnet.files import locks
 from anatosegnet.files.rows import read_rows
 from anatosegnet.metrics.measurement import lesions
+from anatosegnet.metrics.uncertainty import predictive_entropy
 from anatosegnet.prediction import inputs
 from anatosegnet.prediction import predict as module
 from anatosegnet.prediction.going_on import LOCK, RECORD
 from anatosegnet.prediction.inputs import find_images
 from anatosegnet.prediction.measurements import COLUMNS
 from anatosegnet.prediction.predict import predict
-from anatosegnet.prediction.predictor import Prediction
+from anatosegnet.prediction.predictor import Ensemble, Prediction
 from tests.conftest import write_png
 from tests.dicoms import (
     SECRETS,
@@ -124,12 +125,15 @@ def test_every_image_has_a_mask_and_rows(images: Path, network: Bright, tmp_path
 def test_everything_that_can_be_written(images: Path, network: Bright, tmp_path: Path) -> None:
     """Breaks if a probability loses its 16 bits, or a contour is not that of the mask."""
     output = tmp_path / "out"
-    given = "write=[contours,overlays,probabilities]"
+    given = "write=[contours,overlays,probabilities,entropy]"
     assert predict(images, output, settings(given, "batch_size=3")) == []
     assert not list(output.glob("*.png"))
     deep = cv2.imread(str(output / "probabilities" / "b.png"), cv2.IMREAD_UNCHANGED)
     assert deep.dtype == np.uint16
     np.testing.assert_array_equal(deep, still((40, 30)).astype(np.uint16) * 257)
+    unsure = cv2.imread(str(output / "entropy" / "b.png"), cv2.IMREAD_UNCHANGED)
+    expected = np.rint(predictive_entropy(deep / np.float32(65535)) * 65535)
+    assert np.abs(unsure - expected).max() <= 1
     overlay = cv2.imread(str(output / "overlays" / "d.jpg"))
     assert overlay.shape == (96, 244, 3)
     coco = json.loads((output / "contours.json").read_text())
@@ -143,6 +147,20 @@ def test_everything_that_can_be_written(images: Path, network: Bright, tmp_path:
         x, y, width, height = one["bbox"]
         assert drawn[y : y + height, x : x + width].sum() == one["area"]
     np.testing.assert_array_equal(drawn > 0, still((30, 30), (90, 70)) > 127)
+
+
+def test_what_members_disagree_about(
+    images: Path, network: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if the map of an ensemble is missing, or one network is said to disagree."""
+    given = settings("write=mutual_information")
+    with pytest.raises(UserError, match="of an ensemble's members"):
+        predict(images, tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(module, "open_predictor", lambda config: Ensemble([network, Bright()]))
+    assert predict(images, tmp_path / "out", given) == []
+    found = cv2.imread(str(tmp_path / "out" / "mutual_information" / "b.png"), -1)
+    assert found.dtype == np.uint16 and found.max() == 0
 
 
 def test_a_still_in_millimetres(network: Bright, tmp_path: Path, capsys: Any) -> None:

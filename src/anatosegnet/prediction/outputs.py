@@ -1,6 +1,6 @@
 """What predict writes of a picture: its mask, and on request more; each whole or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ from anatosegnet.prediction.dicom_seg import segmentation
 from anatosegnet.prediction.inputs import Picture
 from anatosegnet.report.overlay import OVERLAY_JPEG, encode_jpeg, encode_png, lesion_overlay
 
-KINDS = ("masks", "probabilities", "contours", "overlays", "dicom_seg")
+MAPS = ("probabilities", "entropy", "mutual_information")
+KINDS = ("masks", *MAPS, "contours", "overlays", "dicom_seg")
 # where each picture has a file of its own: folder and suffix
 OF_PICTURES = {
     "masks": ("", ".png"),
-    "probabilities": ("probabilities", ".png"),
+    **{kind: (kind, ".png") for kind in MAPS},
     "overlays": ("overlays", ".jpg"),
     "dicom_seg": ("dicom_seg", ".dcm"),
 }
 WORDS = {
     "masks": "mask",
     "probabilities": "probability",
+    "entropy": "entropy",
+    "mutual_information": "mutual information",
     "overlays": "overlay",
     "dicom_seg": "segmentation",
 }
@@ -62,7 +65,7 @@ class Outputs:
         self,
         picture: Picture,
         mask: np.ndarray,
-        probability: np.ndarray,
+        maps: Mapping[str, np.ndarray],
         sizes: Sequence[Measurement],
     ) -> None:
         """Write what was asked for of a picture.
@@ -70,7 +73,7 @@ class Outputs:
         Args:
             picture: That was predicted.
             mask: (H, W) bool.
-            probability: (H, W) in [0, 1].
+            maps: (H, W) in [0, 1], by their kind.
             sizes: Of its lesions, in pixels.
 
         Raises:
@@ -80,8 +83,8 @@ class Outputs:
         for kind, path in self.paths(picture.name).items():
             if kind == "masks":
                 content = encode_png(mask.view(np.uint8) * np.uint8(255))
-            elif kind == "probabilities":
-                deep = np.rint(np.clip(probability, 0, 1) * 65535).astype(np.uint16)
+            elif kind in MAPS:
+                deep = np.rint(np.clip(maps[kind], 0, 1) * 65535).astype(np.uint16)
                 content = cv2.imencode(".png", deep)[1].tobytes()
             elif kind == "overlays":
                 assert picture.image is not None

@@ -22,12 +22,12 @@ from anatosegnet.prediction.inputs import (
     frame_name,
     read_pictures,
 )
-from anatosegnet.prediction.masks import NO_NUMBER, probability_at
+from anatosegnet.prediction.masks import NO_NUMBER, mask_at, probability_at
 from anatosegnet.prediction.measurements import contours, measurements
 from anatosegnet.prediction.opening import open_predictor
-from anatosegnet.prediction.outputs import Outputs, kinds_of
+from anatosegnet.prediction.outputs import MAPS, Outputs, kinds_of
 from anatosegnet.prediction.plan import by_name, require_decoders, require_room
-from anatosegnet.prediction.predictor import ImagePredictor
+from anatosegnet.prediction.predictor import Ensemble, ImagePredictor
 
 # failures to write that say nothing about the next file
 OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
@@ -61,6 +61,10 @@ def predict(given: Any, output: Path, config: DictConfig) -> list[str]:
     require_room(sources, dicoms, outputs, config.overwrite)
     settings = settings_of(config, kinds)
     predictor = open_predictor(config)
+    if "mutual_information" in kinds and not isinstance(predictor, Ensemble):
+        raise UserError(
+            "write=mutual_information is of an ensemble's members: give run=[DIR,DIR,…]"
+        )
     record = Record(output, settings, config.overwrite)
     try:
         for folder in {output, *(path.parent for path in outputs.paths("x").values())}:
@@ -131,7 +135,7 @@ class Work:
         for event in events:
             if isinstance(event, Picture):
                 assert predicted is not None
-                self._write(event, predicted.probability[number], predicted.entropy[number])
+                self._write(event, *(None if one is None else one[number] for one in predicted))
                 number += 1
             elif isinstance(event, Complaint):
                 self.fail(event.line, event.source)
@@ -148,17 +152,23 @@ class Work:
             source.failed = True
         say(f"error: {line}", error=True)
 
-    def _write(self, picture: Picture, probability: np.ndarray, entropy: np.ndarray) -> None:
+    def _write(self, picture: Picture, *predicted: np.ndarray | None) -> None:
+        """Write and measure a picture, from its part of a `Prediction`."""
         source = picture.source
         frame = f", frame {picture.frame}" if picture.frame else ""
+        maps = {
+            kind: probability_at(one, picture.size)
+            for kind, one in zip(MAPS, predicted, strict=True)
+            if one is not None
+        }
+        probability = maps["probabilities"]
         if not np.isfinite(probability).all():
             self.fail(f"{source.path}{frame}: {NO_NUMBER}", source)
             return
-        probability, entropy = (probability_at(one, picture.size) for one in (probability, entropy))
-        mask = probability > 0.5
-        rows, sizes = measurements(picture, mask, probability, entropy)
+        mask = mask_at(probability, picture.size)
+        rows, sizes = measurements(picture, mask, probability, maps["entropy"])
         try:
-            self.outputs.write(picture, mask, probability, sizes)
+            self.outputs.write(picture, mask, maps, sizes)
         except OSError as error:
             if error.errno not in OF_ONE_FILE:
                 raise
