@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from scripts import figure_ablation
+from scripts import figure_ablation, leakfree_table
 
 from anatosegnet.evaluation.published import faults, faults_of_files
 from anatosegnet.report.markdown import computed
@@ -35,6 +35,14 @@ def test_the_ablation_is_what_its_scores_give() -> None:
     again = "\n".join(figure_ablation.lines(figure_ablation.find(RESULTS / "ablation")))
     written = computed(RESULTS.parent / "docs" / "ablation.md")
     assert written.strip() == again.strip(), "python scripts/figure_ablation.py writes it anew"
+
+
+@pytest.mark.slow
+def test_the_leak_free_table_is_what_its_scores_give() -> None:
+    """Breaks if docs/benchmark.md says other numbers than the published scores give."""
+    again = "\n".join(leakfree_table.lines(leakfree_table.read(RESULTS / "leakfree")))
+    written = computed(RESULTS.parent / "docs" / "benchmark.md")
+    assert written.strip() == again.strip(), "python scripts/leakfree_table.py writes it anew"
 
 
 def test_networks_of_the_leak_free_table_share_their_folds() -> None:
