@@ -73,3 +73,20 @@ def test_the_sweeps_over_networks_leave_none_out() -> None:
 
     assert swept("networks") == random
     assert swept("networks_small") == [name for name in random if COUNTS[name][1] < SMALL]
+
+
+@pytest.mark.parametrize("wrong", ["image_size=0", "image_size=large", "batch_size=0"])
+def test_sizes_that_cannot_be(wrong: str) -> None:
+    """Breaks if a wrong size is a remark behind each network, or nothing at all."""
+    with pytest.raises(UserError, match=f"{wrong} must be a whole number from"):
+        print_table("only=[unext]", wrong)
+
+
+def test_a_table_that_cannot_be_written_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks if minutes are spent on a table before its place is looked at."""
+    monkeypatch.setattr(network_table, "read_row", pytest.fail)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        print_table("only=[unext]", f"csv={tmp_path}/file/table.csv")

@@ -7,6 +7,7 @@ import io
 import re
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anatosegnet.config.composition import choices_of, yaml_of_choice
 from anatosegnet.config.places import user_path
-from anatosegnet.console import progress, rounded, say, say_table
+from anatosegnet.console import plain, progress, rounded, say, say_table
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.rows import write_rows
 from anatosegnet.files.writing import replacing
@@ -72,26 +73,31 @@ def print_networks(config: DictConfig) -> None:
     """Print the table that a command asks for, or write it as csv.
 
     Raises:
-        UserError: A network is asked for that there is not.
+        UserError: A network is asked for that there is not, or a size that cannot be.
+        OSError: The csv cannot be written.
     """
     known = choices_of("model")
     for name in config.only:
         if name not in known:
             raise UserError(f"only={name}: there is no model/{name}; available: {', '.join(known)}")
-    rows = [
-        read_row(name, config.image_size, config.batch_size if config.speed else 0)
-        for name in progress(list(config.only) or known, "networks")
-    ]
-    if config.csv is None:
-        print_rows(rows, config)
-        return
-    text = io.StringIO(newline="")
-    write_rows(text, [field.name for field in fields(Row)], [asdict(row) for row in rows])
-    if config.csv == "-":
-        say(text.getvalue().rstrip("\n"))
-        return
-    path = user_path(config.csv)
-    with replacing(path) as temporary:
+    for key, least in (("image_size", 32), ("batch_size", 1)):
+        if not isinstance(config[key], int) or config[key] < least:
+            raise UserError(f"{key}={plain(str(config[key]))} must be a whole number from {least}")
+    path = None if config.csv in (None, "-") else user_path(config.csv)
+    # what cannot be written is said before the minutes of measuring
+    with replacing(path) if path else nullcontext() as temporary:
+        rows = [
+            read_row(name, config.image_size, config.batch_size if config.speed else 0)
+            for name in progress(list(config.only) or known, "networks")
+        ]
+        if config.csv is None:
+            print_rows(rows, config)
+            return
+        text = io.StringIO(newline="")
+        write_rows(text, [field.name for field in fields(Row)], [asdict(row) for row in rows])
+        if temporary is None:
+            say(text.getvalue().rstrip("\n"))
+            return
         temporary.write_text(text.getvalue(), "utf-8", newline="")
     say(path)
 
