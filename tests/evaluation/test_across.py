@@ -114,6 +114,13 @@ def test_in_domain_zero_shot_and_ranks(
     assert not (tmp_path / "out" / "leaks.csv").exists()
 
 
+def test_one_dataset_in_its_place_is_enough(results: Path, tmp_path: Path) -> None:
+    """Breaks if networks lose their names, or zero-shot scores, where one dataset is there."""
+    table = run_compare(f"runs={results}/busi", f"out={tmp_path}/out", "baseline=unet")
+    assert set(table["setting"]) == set(LEVEL)
+    assert table["tested_on"].unique().tolist() == ["busi", "bus_uclm"]
+
+
 def test_a_leaky_split_is_kept_apart(results: Path, tmp_path: Path) -> None:
     """Breaks if leaked scores come into the table, or their worth is taken of other images."""
     write_run(tmp_path / "leaky", "busi", "unet", 0, "seed=9", leak="c00 c01 c02")

@@ -49,7 +49,7 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     named = [str(directory) for directory in given if directory not in made]
     runs = find_runs(named, config.trust) if named or not made else []
     output = output_directory(config)
-    if own_data and not made and len({run.config.data.name for run in runs}) > 1:
+    if own_data and not made and is_across(runs):
         return compare_across(runs, output, config)
     groups = group_settings([run.config for run in runs])
     names = labels([setting_of(runs[group[0]].config) for group in groups])
@@ -90,6 +90,14 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
     comparison.print_table(table, notes, own)
     say(f"written {output}")
     return table
+
+
+def is_across(runs: Sequence[Run]) -> bool:
+    """Whether they are of several datasets, or lie in ``<dataset>…/<network>/<fold>``."""
+    names = [str(run.config.data.name) for run in runs]
+    folders = [run.directory.absolute().parents[1].name for run in runs]
+    in_place = all(folder.startswith(name) for folder, name in zip(folders, names, strict=True))
+    return in_place or len(set(names)) > 1
 
 
 def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> DataFrame:
