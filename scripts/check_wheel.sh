@@ -19,7 +19,7 @@ assert str(config.config_directory()).startswith(sys.argv[1]), config.config_dir
 from anatosegnet.report.html import TEMPLATE
 assert (TEMPLATE / "base.html").is_file() and (TEMPLATE / "cases.js").is_file(), TEMPLATE
 PYTHON
-for verb in train evaluate compare predict prepare tune runs export; do
+for verb in train evaluate compare predict prepare tune runs export app; do
   "$python" -m "anatosegnet.$verb" --cfg job >"$work/$verb.yaml"
 done
 grep -q '_target_: anatosegnet.models.AnatoSegNet' "$work/train.yaml"

@@ -234,7 +234,7 @@ def test_an_unknown_choice_of_ones_own_group(choice: str, expected: str, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "verb", ["train", "evaluate", "compare", "predict", "prepare", "tune", "runs", "export"]
+    "verb", ["train", "evaluate", "compare", "predict", "prepare", "tune", "runs", "export", "app"]
 )
 def test_help_is_quick(verb: str) -> None:
     """Breaks if a heavy import moves to the top of a program.
@@ -258,7 +258,7 @@ def test_a_program_imports_nothing_heavy() -> None:
     code = (
         "import sys, anatosegnet.train, anatosegnet.evaluate, anatosegnet.compare;"
         "import anatosegnet.predict, anatosegnet.prepare, anatosegnet.tune, anatosegnet.runs;"
-        "import anatosegnet.training.tracking, anatosegnet.export;"
+        "import anatosegnet.training.tracking, anatosegnet.export, anatosegnet.app;"
         "heavy = {'torch', 'lightning', 'timm', 'pandas', 'scipy', 'wandb', 'optuna'};"
         "heavy |= {'matplotlib', 'rich'};"
         "print(sorted(heavy & set(sys.modules)))"

@@ -15,8 +15,8 @@ from anatosegnet.help import list_of_verbs, verbs
 from tests.commands import Shell
 
 VERBS = [
-    "compare", "evaluate", "export", "models", "predict", "prepare", "publish", "runs", "train",
-    "tune",
+    "app", "compare", "evaluate", "export", "models", "predict", "prepare", "publish", "runs",
+    "train", "tune",
 ]  # fmt: skip
 
 

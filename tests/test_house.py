@@ -23,6 +23,7 @@ MAY_KNOW = {
     "training": BASE | {"face", "data", "losses", "metrics", "models", "network", "report", "run",
                         "sweep"},
     "prediction": BASE | {"data", "metrics", "network", "report", "run"},
+    "page": BASE | {"data", "metrics", "prediction", "report", "run"},
     "evaluation": BASE | {"data", "metrics", "network", "prediction", "report", "run"},
     "deployment": BASE | {"data", "evaluation", "metrics", "network", "prediction", "report",
                           "run"},

@@ -34,6 +34,7 @@ OmegaConf.register_new_resolver("help_of", help_of, replace=True)  # the templat
 
 # programs whose overrides are partly about a recorded run or a file, not what Hydra composes
 ABOUT_A_RUN = {
+    "app": overrides.of_a_file,
     "predict": overrides.of_a_file,
     "runs": overrides.of_a_folder,
     "train": overrides.of_a_run,

@@ -99,7 +99,7 @@ def of_own_data(arguments: Sequence[str]) -> list[str]:
 
 
 def of_a_file(arguments: Sequence[str]) -> list[str]:
-    """Arguments of ``predict``, whose ``model=FILE`` is a file, and no choice of that group."""
+    """Arguments of ``predict`` and ``app``; their ``model=FILE`` is a file, not a group."""
     files = {
         override.input_line: override.value()
         for override in readable(arguments)

@@ -9,9 +9,11 @@ WHY_NO_NUMBER = "its training diverged, or its precision is too low"
 NO_NUMBER = f"the network's output is NaN or infinite: {WHY_NO_NUMBER}"
 
 
-def mask_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def mask_at(
+    probability: np.ndarray, size: tuple[int, int], threshold: float = THRESHOLD
+) -> np.ndarray:
     """Threshold a probability map (h, w) after linear resizing to (height, width)."""
-    return probability_at(probability, size) > THRESHOLD
+    return probability_at(probability, size) > threshold
 
 
 def probability_at(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -202,6 +202,8 @@ def _read(path: Path) -> bytes:
 
 def library(name: str) -> Any:
     """Onnx or onnxruntime; raises UserError where it is not installed."""
+    # from 1.32 on it keeps an identifier of the machine in the home folder, and reports
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -95,7 +95,17 @@ def error_overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
 def lesion_overlay(
     image: np.ndarray, mask: np.ndarray, axes: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
-    """The image on the left, and on the right with what was predicted, and measured, on it.
+    """The image on the left and the image with lesions (`lesions_on`) on the right.
+
+    Returns:
+        (H, 2·W + gap, 3) uint8 RGB.
+    """
+    gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([image, gap, lesions_on(image, mask, axes)], axis=1)
+
+
+def lesions_on(image: np.ndarray, mask: np.ndarray, axes: Sequence[np.ndarray] = ()) -> np.ndarray:
+    """The image with what was predicted, and measured, on it.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -103,7 +113,7 @@ def lesion_overlay(
         axes: Of each lesion the ends (4, 2) of two lines, as `Measurement.ends`.
 
     Returns:
-        (H, 2·W + gap, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB.
     """
     thickness = max(1, round(max(image.shape[:2]) / 400))
     tinted = tint_errors(image, np.zeros_like(mask), mask, thickness)
@@ -112,8 +122,7 @@ def lesion_overlay(
         points = np.rint((ends - 0.5) * 16).astype(int).tolist()
         for start, end in (points[:2], points[2:]):
             cv2.line(tinted, start, end, AXES, thickness, cv2.LINE_AA, shift=4)
-    gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([image, gap, tinted], axis=1)
+    return tinted
 
 
 def thumbnails(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> dict[str, bytes]:
