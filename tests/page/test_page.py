@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
 from anatosegnet.page.look import Look
-from anatosegnet.page.serving import is_loopback, listening, name_in
+from anatosegnet.page.serving import is_loopback, listening, name_in, serve
 from anatosegnet.page.showing import sentence, shown
 from anatosegnet.prediction.measurements import COLUMNS
 from anatosegnet.prediction.predictor import Prediction
@@ -29,6 +29,7 @@ from tests.commands import Shell
 from tests.conftest import write_png
 from tests.dicoms import SECRETS, grey_picture, phantom_still, write_dicom
 from tests.prediction.test_onnx import model, written
+from tests.running import compose
 
 STARTS_IN = 60  # seconds
 
@@ -125,6 +126,13 @@ def test_an_address_that_cannot_be_had() -> None:
     ):
         with pytest.raises(UserError, match=message), listening(host, port):
             pass
+
+
+def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if it is not said how to get it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'anatosegnet\[app\]'"):
+        serve(compose(name="app"), "run=DIR")
 
 
 @pytest.mark.slow
