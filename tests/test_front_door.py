@@ -63,7 +63,7 @@ def test_the_list_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "way_out"), [("trian", "did you mean train?"), ("xyz", "there are compare, evaluate")]
+    ("verb", "way_out"), [("trian", "did you mean train?"), ("xyz", "there are app, compare")]
 )
 def test_an_unknown_verb_is_one_line(
     verb: str, way_out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
