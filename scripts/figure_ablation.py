@@ -24,6 +24,8 @@ from pandas import DataFrame
 from scipy import stats
 
 from anatosegnet.cli import errors_in_one_line
+from anatosegnet.config.keys import Role, role
+from anatosegnet.config.overrides import key_of, parse
 from anatosegnet.console import between, p_value, rounded
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.compare import read_evaluation
@@ -59,7 +61,7 @@ FORMS = {
     "unet_ema": "no attention, mean of the weights (EMA)",
 }
 OF_LEAKFREE = {"unet": BASELINE, "anatosegnet": "replace", "anatosegnet_released": "released"}
-OF_ONE_RUN = re.compile(r"(split\.fold|seed|run_dir|resume)=")
+OF_ONE_RUN = (Role.COMMAND, Role.SEED, Role.FOLD)  # settings that are no part of a form
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe & Ito: told apart by all readers
 
 
@@ -247,7 +249,8 @@ def given_to(runs: list[Published]) -> list[str]:
     commits: dict[str, dict[str, None]] = {}
     for run in runs:
         summary = run.run.summary
-        own = [o for o in summary.get("overrides", ()) if not OF_ONE_RUN.match(o)]
+        given = parse(summary.get("overrides", ()))
+        own = [str(o.input_line) for o in given if role(key_of(o)) not in OF_ONE_RUN]
         overrides.setdefault(run.form, {}).update(dict.fromkeys(own))
         commits.setdefault(run.form, {})[str(summary.get("git_commit"))[:7]] = None
     common = set.intersection(*(set(own) for own in overrides.values()))

@@ -4,14 +4,12 @@ python scripts/leakfree_table.py [--runs results/leakfree] [--docs docs]
 """
 
 import argparse
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.evaluation.across import Across, across
-from anatosegnet.evaluation.across_tables import sections, write_tables
+from anatosegnet.evaluation.across_tables import draw, sections
 from anatosegnet.evaluation.compare import find_runs, read_members
 from anatosegnet.report.markdown import inline, table_lines, write_computed
 
@@ -25,10 +23,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "results" / "leakfree")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     given = parser.parse_args()
-    with errors_in_one_line(), TemporaryDirectory() as temporary:
+    with errors_in_one_line():
         found = read(given.runs)
-        write_tables(Path(temporary), found)
-        shutil.copyfile(Path(temporary) / "ranks.png", given.docs / "benchmark.png")
+        draw(given.docs / "benchmark.png", found)
         write_computed(given.docs / "benchmark.md", lines(found))
     print(f"written {given.docs / 'benchmark.md'}")
 

@@ -1,16 +1,14 @@
 """DICOM ultrasound made with pydicom: of any colours, storage and number of frames."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from scripts.fuzzing.dicoms import content_of, store
 
 from anatosegnet.data.simulator import simulate
 
@@ -93,38 +91,13 @@ def dicom(
         found.SequenceOfUltrasoundRegions = DicomSequence(regions)
     for name, value in other.items():
         setattr(found, name, value)
-    found.HighBit = found.BitsStored - 1
-    found.file_meta = FileMetaDataset()
-    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID
-    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
-    found.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
-    data = b"".join(frame.astype(frame.dtype.newbyteorder(order)).tobytes() for frame in frames)
-    found.PixelData = data + b"\0" * (len(data) % 2)
-    if syntax == uid.JPEGBaseline8Bit:
-        found.PixelData = encapsulate([jpeg(frame, kind) for frame in frames])
-        found["PixelData"].is_undefined_length = True
-    elif uid.UID(syntax).is_encapsulated:
-        found.compress(syntax, generate_instance_uid=False)
-    found.file_meta.TransferSyntaxUID = uid.UID(syntax)
+    store(found, frames, syntax, **of_jpeg(kind))
     return found
 
 
-def jpeg(picture: np.ndarray, kind: str) -> bytes:
-    """A JPEG file of such a picture; YBR_FULL_422 halves the colours' width."""
-    content = io.BytesIO()
-    sampling = 1 if kind.endswith("422") else 0
-    Image.fromarray(picture).save(content, "JPEG", quality=95, subsampling=sampling)
-    return content.getvalue()
-
-
-def content_of(dataset: Dataset) -> bytes:
-    """The bytes of its file."""
-    content = io.BytesIO()
-    little = dataset.file_meta.TransferSyntaxUID != uid.ExplicitVRBigEndian
-    implicit = dataset.file_meta.TransferSyntaxUID == uid.ImplicitVRLittleEndian
-    dataset.save_as(content, implicit_vr=implicit, little_endian=little, enforce_file_format=True)
-    return content.getvalue()
+def of_jpeg(kind: str) -> dict[str, int]:
+    """How JPEGs are written; YBR_FULL_422 halves the colours' width."""
+    return {"quality": 95, "subsampling": int(kind.endswith("422"))}
 
 
 def write_dicom(path: Path, *arguments: Any, **settings: Any) -> Path:

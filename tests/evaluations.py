@@ -10,11 +10,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas
 
 from anatosegnet.data.case import Case
+from anatosegnet.data.checksum import sha256
 from anatosegnet.data.simulator import Phantom, simulate
 from anatosegnet.evaluation.evaluate import write_evaluation
 from anatosegnet.evaluation.scoring import Scoring, draw, score_case
+from anatosegnet.files.rows import write_frame
+from anatosegnet.files.writing import write_json
 from anatosegnet.run import Run
 
 DIFFERENT = 12  # phantoms simulated; more cases are these, mirrored and cut
@@ -116,6 +120,22 @@ def make_evaluation(
     write_evaluation(directory, scored, scoring, conditions, about)
     write_run(run, given, rng)
     return directory
+
+
+def write_scores(folder: Path, names: list[str], iou: np.ndarray) -> None:
+    """An evaluation as far as it is compared: of cases c00, c01, …, with these IoUs."""
+    area = np.array([1000 + int(name[1:]) for name in names])
+    frame = pandas.DataFrame(
+        {"id": names, "class": "benign", "group": "", "birads": "", "device": "",
+         "pixel_size_mm": None, "height": 100, "width": 100, "iou": iou,
+         "dice": 2 * iou / (1 + iou), "hd95": 50 * (1 - iou), "hits": (iou * area).astype(int),
+         "lesion_area": area, "predicted_area": area, "lesion_area_mm2": None}
+    )  # fmt: skip
+    folder.mkdir(parents=True)
+    write_frame(folder / "scores.csv", frame)
+    said = {"data": folder.name, "split": "test part", "selection": "best", "aggregation": "a"}
+    digest = sha256(folder / "scores.csv")
+    write_json(folder / "summary.json", {"conditions": said, "scores_sha256": digest})
 
 
 def make_probability(prediction: np.ndarray) -> np.ndarray:

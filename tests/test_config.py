@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from anatosegnet.config.composition import config_directory, one_line
+from anatosegnet.config.keys import is_of_the_run
 from anatosegnet.config.objects import instantiate
 from anatosegnet.data.build import build_settings, build_source
 from anatosegnet.errors import UserError
@@ -135,6 +136,7 @@ def test_networks_of_the_leak_free_table_share_an_encoder() -> None:
         config = compose_sweep("sweep=leakfree", "data=busi", f"model={network}", "split.fold=3")
         assert config.model[key] == f"{prefix}tf_efficientnet_lite0"
         assert config.hydra.sweep.subdir == f"{network}/3"
+    assert is_of_the_run("encoder")  # else a run begun with it could not be repeated
     config = compose_sweep("sweep=leakfree", "scale=full", "model=unet", "seed=2")
     assert config.model.encoder == "resnet50.tv_in1k"
     assert config.hydra.sweep.subdir == "unet/0-seed2"

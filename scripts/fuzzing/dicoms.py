@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,8 @@ def scan(
 ) -> bytes:
     """A DICOM ultrasound image with a region that has a scale."""
     from pydicom import uid
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.sequence import Sequence
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence as Items
 
     first = frames[0]
     found = Dataset()
@@ -77,30 +77,46 @@ def scan(
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = first.shape[1] - 1, first.shape[0] - 1
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     region.PhysicalDeltaX, region.PhysicalDeltaY = 0.01, 0.02
-    found.SequenceOfUltrasoundRegions = Sequence([region])
+    found.SequenceOfUltrasoundRegions = Items([region])
     for name, value in other.items():
         setattr(found, name, value)
+    store(found, frames, syntax, quality=90, subsampling=1)
+    return content_of(found)
+
+
+def store(found: Any, frames: Sequence[np.ndarray], syntax: str, **of_jpeg: int) -> None:
+    """Put pictures into a DICOM dataset that has all else.
+
+    Args:
+        found: The dataset.
+        frames: (H, W) or (H, W, 3), all alike.
+        syntax: Transfer syntax.
+        **of_jpeg: How Pillow writes them where the syntax is JPEG; subsampling=1 halves colours.
+    """
+    from pydicom import uid
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.encaps import encapsulate
+
     found.HighBit = found.BitsStored - 1
     found.file_meta = FileMetaDataset()
     found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID
     found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
     found.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
-    stored = [frame.astype(frame.dtype.newbyteorder(order)).tobytes() for frame in frames]
-    found.PixelData = b"".join(stored)
+    data = b"".join(frame.astype(frame.dtype.newbyteorder(order)).tobytes() for frame in frames)
+    found.PixelData = data + b"\0" * (len(data) % 2)
     if syntax == uid.JPEGBaseline8Bit:
-        found.PixelData = encapsulate([jpeg(frame) for frame in frames])
+        found.PixelData = encapsulate([jpeg(frame, **of_jpeg) for frame in frames])
         found["PixelData"].is_undefined_length = True
     elif uid.UID(syntax).is_encapsulated:
         found.compress(syntax, generate_instance_uid=False)
     found.file_meta.TransferSyntaxUID = uid.UID(syntax)
-    return content_of(found)
 
 
-def jpeg(picture: np.ndarray) -> bytes:
-    """A JPEG file with halved colours."""
+def jpeg(picture: np.ndarray, **options: int) -> bytes:
+    """A JPEG file."""
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, "JPEG", quality=90, subsampling=1)
+    Image.fromarray(picture).save(content, "JPEG", **options)
     return content.getvalue()
 
 

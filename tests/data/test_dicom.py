@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("pydicom")
 from pydicom import uid
 from pydicom.encaps import encapsulate
+from scripts.fuzzing.dicoms import content_of, jpeg
 
 from anatosegnet.data import dicom as reading
 from anatosegnet.data.case import CaseError
@@ -20,10 +21,9 @@ from anatosegnet.errors import UserError
 from tests.dicoms import (
     SECRETS,
     colour_picture,
-    content_of,
     dicom,
     grey_picture,
-    jpeg,
+    of_jpeg,
     region,
     write_dicom,
 )
@@ -219,7 +219,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         found.file_meta.TransferSyntaxUID = uid.UID(syntax)
         return content_of(found)
 
-    bomb = bytearray(jpeg(grey, "MONOCHROME2"))
+    still = jpeg(grey, **of_jpeg("MONOCHROME2"))
+    bomb = bytearray(still)
     at = bomb.index(b"\xff\xc0")
     bomb[at + 5 : at + 9] = b"\xff\xff\xff\xff"
     j2k = dicom([grey], syntax=uid.JPEG2000Lossless)
@@ -251,7 +252,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "palette without": (changed(PhotometricInterpretation="PALETTE COLOR"), "damaged"),
         "no pixels": (content_of_without(dicom([grey]), "PixelData"), "no picture"),
         "jpeg bomb": (frames(bytes(bomb), uid.JPEGBaseline8Bit), "another size"),
-        "jpeg cut": (frames(jpeg(grey, "")[:300] + b"\xff\xd9", uid.JPEGBaseline8Bit), "missing"),
+        "jpeg cut": (frames(still[:300] + b"\xff\xd9", uid.JPEGBaseline8Bit), "missing"),
         "jpeg of text": (frames(b"hello" * 30, uid.JPEGBaseline8Bit), "another kind"),
         "j2k bomb": (frames(bytes(large), uid.JPEG2000), "another size"),
         "j2k tiles": (frames(bytes(tiles), uid.JPEG2000), "tiles"),
@@ -260,7 +261,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
                      "another size"),
         "rle bomb": (frames(rle, uid.RLELossless), "longer than"),
         "unknown storage": (frames(b"ab", "1.2.840.10008.1.2.4.100"), "not read"),
-        "lossless jpeg": (frames(jpeg(grey, ""), uid.JPEGLosslessSV1), "no decoder"),
+        "lossless jpeg": (frames(still, uid.JPEGLosslessSV1), "no decoder"),
         "deflate bomb": (deflated + unfolding, "unfolds beyond measure"),
         "deflate cut": (deflated + unfolding[:-20], "end of its compressed data"),
         "nested": (nested(whole), ""),
@@ -302,7 +303,7 @@ def test_a_damaged_frame_does_not_take_the_others(tmp_path: Path) -> None:
     """Breaks if a cine is lost for one frame of it."""
     frames = [grey_picture(seed) for seed in range(3)]
     found = dicom(frames, syntax=uid.JPEGBaseline8Bit)
-    pictures = [jpeg(frame, "") for frame in frames]
+    pictures = [jpeg(frame, **of_jpeg("")) for frame in frames]
     found.PixelData = encapsulate([pictures[0], pictures[1][:200], pictures[2]])
     path = tmp_path / "a.dcm"
     path.write_bytes(content_of(found))

@@ -7,34 +7,16 @@ import numpy as np
 import pandas
 import pytest
 
-from anatosegnet.data.checksum import sha256
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.compare import compare
 from anatosegnet.evaluation.published import place_of
-from anatosegnet.files.rows import write_frame
 from anatosegnet.run import Run, write_json
+from tests.evaluations import write_scores
 from tests.running import compose
 
 LEVEL = {"unet": 0.6, "worse": 0.5, "better": 0.7}
 MODELS = {"unet": "unet", "worse": "unext", "better": "anatosegnet_released"}
 CASES = {"busi": 30, "bus_uclm": 20}
-
-
-def write_scores(directory: Path, dataset: str, names: list[str], iou: np.ndarray) -> None:
-    """An evaluation as far as it is compared."""
-    area = np.array([1000 + int(name[1:]) for name in names])
-    frame = pandas.DataFrame(
-        {"id": names, "class": "benign", "group": "", "birads": "", "device": "",
-         "pixel_size_mm": None, "height": 100, "width": 100, "iou": iou,
-         "dice": 2 * iou / (1 + iou), "hd95": 50 * (1 - iou), "hits": (iou * area).astype(int),
-         "lesion_area": area, "predicted_area": area, "lesion_area_mm2": None}
-    )  # fmt: skip
-    folder = directory / "evaluation" / dataset
-    folder.mkdir(parents=True)
-    write_frame(folder / "scores.csv", frame)
-    said = {"data": dataset, "split": "test", "selection": "best", "aggregation": "per image"}
-    digest = sha256(folder / "scores.csv")
-    write_json(folder / "summary.json", {"conditions": said, "scores_sha256": digest})
 
 
 def write_run(
@@ -61,7 +43,7 @@ def write_run(
                   if other != dataset or int(name[1:]) % 2 == fold]  # fmt: skip
         level = LEVEL[network] - 0.1 * (other != dataset) + 0.2 * bool(leak)
         iou = np.clip(level + random.normal(0, 0.02, len(scored)), 0, 1)
-        write_scores(directory, other, scored, iou)
+        write_scores(directory / "evaluation" / other, scored, iou)
     return directory
 
 

@@ -15,6 +15,7 @@ from anatosegnet.evaluation.compare import compare
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.risk import Risk
 from anatosegnet.run import Run, write_json
+from tests.evaluations import write_scores
 from tests.running import compose
 
 NAMES = [f"c{i:02d}" for i in range(40)]
@@ -30,19 +31,7 @@ def write_run(directory: Path, *overrides: str, names: list[str] = NAMES, **abou
     random = np.random.default_rng([config.seed, *config.model.attention.bias.encode()])
     level = LEVEL.get(config.model.attention.bias, 0.75)
     iou = np.clip(level + random.normal(0, 0.05, len(names)), 0, 1)
-    area = np.array([1000 + int(name[1:]) for name in names])
-    frame = pandas.DataFrame(
-        {"id": names, "class": "benign", "group": "", "birads": "", "device": "",
-         "pixel_size_mm": None, "height": 100, "width": 100, "iou": iou,
-         "dice": 2 * iou / (1 + iou), "hd95": 50 * (1 - iou), "hits": (iou * area).astype(int),
-         "lesion_area": area, "predicted_area": area, "lesion_area_mm2": None}
-    )  # fmt: skip
-    folder = directory / "evaluation" / "busi"
-    folder.mkdir(parents=True)
-    write_frame(folder / "scores.csv", frame)
-    conditions = {"data": "busi", "split": "test part", "selection": "best", "aggregation": "a"}
-    digest = sha256(folder / "scores.csv")
-    write_json(folder / "summary.json", {"conditions": conditions, "scores_sha256": digest})
+    write_scores(directory / "evaluation" / "busi", names, iou)
     return directory
 
 

@@ -437,7 +437,7 @@ def test_formulas_in_names_are_harmless(network: Bright, tmp_path: Path) -> None
 
 def test_dicom_without_identifiers_has_no_segmentation(network: Bright, tmp_path: Path) -> None:
     """Breaks if a segmentation that refers to nothing is written, or is a traceback."""
-    from tests.dicoms import content_of
+    from scripts.fuzzing.dicoms import content_of
 
     found = dicom([still((40, 40))])
     del found.StudyInstanceUID

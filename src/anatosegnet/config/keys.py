@@ -54,7 +54,6 @@ TABLE: tuple[tuple[str, Role, Trait], ...] = (
     ("trust", Role.COMMAND, CHANGES),
     ("accept_changed_data", Role.COMMAND, CHANGES),
     ("recorded", Role.COMMAND, CHANGES),
-    ("encoder", Role.COMMAND, CHANGES),  # decides only through model.encoder
     ("run", Role.COMMAND, PATH),
     ("runs", Role.COMMAND, PATH),
     ("model.file", Role.COMMAND, PATH),

@@ -28,16 +28,7 @@ def image_to_tensor(
 
 
 def normalize(pixels: Tensor, in_channels: int, normalization: Normalization) -> Tensor:
-    """`normalized` on the device that the pixels are on.
-
-    Args:
-        pixels: (..., C, H, W) uint8; C is in_channels, or 1 (three equal channels).
-        in_channels: 3 or 1.
-        normalization: See `mean_and_deviation`.
-
-    Returns:
-        (..., in_channels, H, W) float32.
-    """
+    """`normalized`, of tensors of the same shapes, on the device that the pixels are on."""
     if pixels.device.type == "cpu":
         return torch.from_numpy(normalized(pixels.numpy(), in_channels, normalization))
     mean, deviation = (

@@ -5,18 +5,16 @@ folder names its network. Runs whose test images have a near-duplicate, or anoth
 patient, in training are kept apart, and compared with those of the same network that leak nothing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas
 from omegaconf import DictConfig
 from pandas import DataFrame
 
-from anatosegnet.config.keys import REPEATED, TRIED, settings_of
+from anatosegnet.config.keys import REPEATED, TRIED, is_of_the_run, settings_of
 from anatosegnet.config.overrides import key_of, parse
 from anatosegnet.console import plain, some
 from anatosegnet.data.duplicates import natural_key
@@ -24,6 +22,7 @@ from anatosegnet.data.leakage import NOT_A_TEST
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.comparison import (
     compare_settings,
+    independent_group,
     per_case,
     repetition,
     require_same_cases,
@@ -31,10 +30,11 @@ from anatosegnet.evaluation.comparison import (
 )
 from anatosegnet.metrics.ranks import Rank, mean_ranks, ranks
 from anatosegnet.metrics.scores import MAIN, NO_SCORES
-from anatosegnet.metrics.statistics import independent_groups, interval
+from anatosegnet.metrics.statistics import interval
 from anatosegnet.run import Run
 
-OF_ONE_RUN = re.compile(r"(run_dir|resume|retry|callbacks\.progress)$")
+# what a setting of a network may begin with; the last two are read by those that have an encoder
+OF_A_NETWORK = ("model", "encoder", "pretrained")
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,8 @@ def cell(
 def cases(frames: Mapping[str, Sequence[DataFrame]]) -> tuple[DataFrame, list[str]]:
     """`MAIN` of each case, a column for each network, and the group of each case."""
     values = DataFrame({name: per_case(each, MAIN) for name, each in frames.items()})
-    whole = pandas.concat(next(iter(frames.values()))).drop_duplicates("id").set_index("id")
-    return values, independent_groups(values.index.tolist(), whole["group"][values.index].tolist())
+    group = independent_group(next(iter(frames.values())))
+    return values, group[values.index].tolist()
 
 
 def worth_of_leaks(
@@ -260,12 +260,10 @@ def worth_of_leaks(
     """
     for name in leaky.keys() & clean.keys():
         runs = leaky[name]
-        scored = [run.scores[run.dataset] for run in runs]
-        with_leak = per_case(scored, MAIN)
-        without = per_case([run.scores[run.dataset] for run in clean[name]], MAIN)
+        with_leak = per_case([run.scores[dataset] for run in runs], MAIN)
+        leak_free = [run.scores[dataset] for run in clean[name]]
+        without, group = per_case(leak_free, MAIN), independent_group(leak_free)
         both = with_leak.index.intersection(without.index)
-        known = pandas.concat([run.scores[run.dataset] for run in clean[name]])
-        group = known.drop_duplicates("id").set_index("id")["group"]
         leaks = frozenset().union(*(run.leaks for run in runs))
         parts = {
             "all": both,
@@ -276,8 +274,7 @@ def worth_of_leaks(
             if not len(ids):
                 continue
             difference = (with_leak - without)[ids]
-            groups = independent_groups(ids.tolist(), group[ids].tolist())
-            low, high = interval(difference, groups) or (np.nan, np.nan)
+            low, high = interval(difference, group[ids].tolist()) or (np.nan, np.nan)
             yield {
                 "dataset": dataset,
                 "setting": name,
@@ -299,7 +296,7 @@ def recipes(whole: Mapping[str, Mapping[str, Sequence[Member]]]) -> str:
             {
                 key: value
                 for key, value in settings_of(runs[0].config, *TRIED).items()
-                if not key.startswith("model.")
+                if key.partition(".")[0] not in OF_A_NETWORK
             }
             for runs in networks.values()
         ]
@@ -314,7 +311,8 @@ def command(runs: Sequence[Member]) -> str:
     given: dict[str, list[str]] = {}
     for run in runs:
         for override in parse(run.run.summary.get("overrides", ())):
-            if not OF_ONE_RUN.match(key := key_of(override)):
+            key = key_of(override)
+            if is_of_the_run(key) and key != "callbacks.progress":
                 values = given.setdefault(key, [])
                 values += [v for v in [str(override.get_value_string())] if v not in values]
     words = [f"{key}={','.join(values)}" for key, values in given.items()]

@@ -1,6 +1,6 @@
 """The tables of networks on several datasets, as csv, markdown, LaTeX, and an HTML page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas
@@ -33,12 +33,10 @@ def write_tables(directory: Path, found: Across) -> None:
     write_frame(directory / "ranks.csv", rank_numbers(found), "%.6g")
     if len(found.leaks):
         write_frame(directory / "leaks.csv", found.leaks, "%.6g")
-    draw_ranks(
-        directory / "ranks.png",
-        {c.title: (names(c), list(c.mean_ranks), c.groups) for c in found.cells},
-    )
+    draw(directory / "ranks.png", found)
+    whole = list(sections(found))
     lines: list[str] = []
-    for heading, table, about in sections(found):
+    for heading, table, about in whole:
         lines += [f"## {heading}", "", *table_lines(list(table), table.to_numpy().tolist()), ""]
         lines += [f"{inline(about)}.", ""] if about else []
     lines += [f"- {name}: {inline(text)}" for name, text in found.notes.items()]
@@ -51,7 +49,13 @@ def write_tables(directory: Path, found: Across) -> None:
     ]
     said = "".join(f"% {name}: {' '.join(text.split())}\n" for name, text in found.notes.items())
     (directory / "comparison.tex").write_text(said + "\n".join(parts), encoding="utf-8")
-    write_across(directory, list(sections(found)), found.notes, directory / "ranks.png")
+    write_across(directory, whole, found.notes, directory / "ranks.png")
+
+
+def draw(path: Path, found: Across) -> None:
+    """Draw the mean ranks of all cells."""
+    panels = {c.title: (names(c), list(c.mean_ranks), c.groups) for c in found.cells}
+    draw_ranks(path, panels)
 
 
 def sections(found: Across, short: bool = False) -> Iterator[tuple[str, DataFrame, str]]:
@@ -79,9 +83,9 @@ def names(cell: Cell) -> list[str]:
     return [str(name) for name in cell.table["setting"]]
 
 
-def by_cell(found: Across, texts: dict[str, dict[str, str]]) -> DataFrame:
+def by_cell(cells: Sequence[Cell], texts: dict[str, dict[str, str]]) -> DataFrame:
     """A table with a row for each network and a column for each cell."""
-    rows = list(dict.fromkeys(name for cell in found.cells for name in names(cell)))
+    rows = list(dict.fromkeys(name for cell in cells for name in names(cell)))
     table = DataFrame({"network": rows})
     for column, each in texts.items():
         table[column] = [each.get(name, "") for name in rows]
@@ -100,7 +104,7 @@ def matrix(cells: list[Cell]) -> DataFrame:
             if p is not None and not pandas.isna(p):
                 text += f"; {rounded(row[f'{MAIN}_difference'], 3, '+')}, p {p_value(p)}"
             column[str(row["setting"])] = text
-    return by_cell(Across(cells, DataFrame(), {}, {}), texts)
+    return by_cell(cells, texts)
 
 
 def rank_table(found: Across) -> DataFrame:
@@ -112,7 +116,7 @@ def rank_table(found: Across) -> DataFrame:
         }
         for cell in found.cells
     }
-    return by_cell(found, texts)
+    return by_cell(found.cells, texts)
 
 
 def leak_table(found: Across) -> DataFrame:

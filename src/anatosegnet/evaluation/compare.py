@@ -133,6 +133,7 @@ def read_members(runs: Sequence[Run], at: str, tta: object = None) -> list[Membe
 
 def read_member(run: Run, at: str, views: Sequence[str]) -> Member:
     """One of `read_members`."""
+    config = run.config
     scores, conditions = {}, {}
     for path in sorted(run.directory.glob("evaluation/[!.]*/summary.json")):
         summary = read_summary(path)
@@ -143,9 +144,9 @@ def read_member(run: Run, at: str, views: Sequence[str]) -> Member:
             conditions[dataset] = said
     return Member(
         run.directory.absolute().parent.name,
-        run.config.data.name,
+        config.data.name,
         run,
-        run.config,
+        config,
         leaked(run, recorded_split(run, ["test"])),
         scores,
         conditions,

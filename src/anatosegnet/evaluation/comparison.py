@@ -124,20 +124,17 @@ def compare_settings(
         }
         for (name, frames), over in zip(settings.items(), repeated, strict=True)
     ]
-    group = pandas.concat(settings[baseline]).drop_duplicates("id").set_index("id")["group"]
+    group = independent_group(settings[baseline])
     for score in scores:
         if score in RISKS:
-            names = group.index.tolist()
-            groups = independent_groups(names, group.tolist())
-            drawn = dict(zip(names, groups, strict=True))
-            cells = risk_columns(settings, baseline, score, drawn)
+            cells = risk_columns(settings, baseline, score, group.to_dict())
             for row in rows:
                 row |= cells[row["setting"]]
             continue
         reference = per_case(settings[baseline], score)
         for row, frames in zip(rows, settings.values(), strict=True):
             values = per_case(frames, score)
-            groups = independent_groups(values.index.tolist(), group[values.index].tolist())
+            groups = group[values.index].tolist()
             _, deviation = mean_and_deviation([float(frame[score].mean()) for frame in frames])
             low, high = interval(values, groups) or (None, None)
             row |= {score: values.mean(), f"{score}_sd": deviation}
@@ -159,6 +156,12 @@ def compare_settings(
 def per_case(frames: Sequence[DataFrame], score: str) -> Series:
     """A case's mean score over the runs that scored it, by id in sorted order."""
     return pandas.concat(frames).groupby("id")[score].mean().dropna().sort_index()
+
+
+def independent_group(frames: Sequence[DataFrame]) -> Series:
+    """The independent group of each case that runs scored, by id."""
+    known = pandas.concat(frames).drop_duplicates("id").set_index("id")["group"]
+    return Series(independent_groups(known.index.tolist(), known.tolist()), known.index)
 
 
 def notes(

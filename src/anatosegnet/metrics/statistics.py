@@ -51,24 +51,7 @@ def interval(
     ratios = sums / sizes
     if np.ptp(ratios) == 0:
         return float(ratios[0]), float(ratios[0])
-    with warnings.catch_warnings():  # a degenerate draw is dealt with below
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        result = stats.bootstrap(
-            (sums, sizes),
-            _ratio,
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            confidence_level=confidence,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = (float(end) for end in result.confidence_interval)
-    if not np.isfinite([low, high]).all():
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail]).tolist()
-    return low, high
+    return _bca((sums, sizes), _ratio, confidence, resamples, seed, paired=True)
 
 
 def bootstrap_interval(
@@ -102,27 +85,7 @@ def bootstrap_interval(
         times = np.bincount(places.ravel(), minlength=len(rows) * count).reshape(-1, count)
         return statistic(times[:, index]).reshape(sample.shape[:-1])
 
-    with warnings.catch_warnings():  # a degenerate draw is dealt with below
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        result = stats.bootstrap(
-            (np.arange(count),),
-            drawn,
-            vectorized=True,
-            batch=BATCH,
-            n_resamples=resamples,
-            confidence_level=confidence,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = (float(end) for end in result.confidence_interval)
-    if not np.isfinite([low, high]).all():
-        values = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
-        if not len(values):
-            return None
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(values, [tail, 1 - tail]).tolist()
-    return low, high
+    return _bca((np.arange(count),), drawn, confidence, resamples, seed, batch=BATCH)
 
 
 def paired_p(
@@ -213,3 +176,38 @@ def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> Any:
 
 def _difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> Any:
     return (first - second).mean(axis=axis)
+
+
+def _bca(
+    data: tuple[np.ndarray, ...],
+    statistic: Callable[..., Any],
+    confidence: float,
+    resamples: int,
+    seed: int,
+    **options: Any,
+) -> tuple[float, float] | None:
+    """The BCa interval of ``scipy.stats.bootstrap``, or of percentiles where draws degenerate.
+
+    None where no draw has a value.
+    """
+    with warnings.catch_warnings():  # a degenerate draw is dealt with below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = stats.bootstrap(
+            data,
+            statistic,
+            vectorized=True,
+            n_resamples=resamples,
+            confidence_level=confidence,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+            **options,
+        )
+    low, high = (float(end) for end in result.confidence_interval)
+    if not np.isfinite([low, high]).all():
+        values = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
+        if not len(values):
+            return None
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(values, [tail, 1 - tail]).tolist()
+    return low, high
