@@ -23,6 +23,9 @@ EXPECTED = (UserError, HydraException, OmegaConfBaseException)  # said in one li
 # what configs compute: Hydra makes the run directory before any of our code sees its name
 OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
 OmegaConf.register_new_resolver("best_is", monitors.best_is, replace=True)
+OmegaConf.register_new_resolver(
+    "one_of", lambda values, name, other: values.get(name, other), replace=True
+)
 
 
 def config_directory() -> Path:
