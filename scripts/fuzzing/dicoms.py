@@ -43,6 +43,8 @@ def scans() -> dict[str, bytes]:
         "deflated.dcm": scan(grey, "MONOCHROME2", uid.DeflatedExplicitVRLittleEndian),
         "rle.dcm": scan(frames, "RGB", uid.RLELossless),
         "jpeg.dcm": scan(frames, "YBR_FULL_422", uid.JPEGBaseline8Bit),
+        "lossless.dcm": scan(greys, "MONOCHROME2", uid.JPEGLosslessSV1),
+        "lossless_rgb.dcm": scan(frames, "RGB", uid.JPEGLossless),
         "jpegls.dcm": scan(greys, "MONOCHROME2", uid.JPEGLSLossless),
         "jpegls_rgb.dcm": scan(wide, "RGB", uid.JPEGLSNearLossless),
         "j2k.dcm": scan(greys, "MONOCHROME2", uid.JPEG2000Lossless),
@@ -108,6 +110,9 @@ def store(found: Any, frames: Sequence[np.ndarray], syntax: str, **of_jpeg: int)
     if syntax == uid.JPEGBaseline8Bit:
         found.PixelData = encapsulate([jpeg(frame, **of_jpeg) for frame in frames])
         found["PixelData"].is_undefined_length = True
+    elif syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1):
+        found.PixelData = encapsulate([lossless_jpeg(frame) for frame in frames])
+        found["PixelData"].is_undefined_length = True
     elif uid.UID(syntax).is_encapsulated:
         found.compress(syntax, generate_instance_uid=False)
     found.file_meta.TransferSyntaxUID = uid.UID(syntax)
@@ -118,6 +123,42 @@ def jpeg(picture: np.ndarray, **options: int) -> bytes:
     content = io.BytesIO()
     Image.fromarray(picture).save(content, "JPEG", **options)
     return content.getvalue()
+
+
+def lossless_jpeg(picture: np.ndarray, extra: bytes = b"", names: bytes = b"\1\2\3") -> bytes:
+    """A lossless JPEG file (ITU-T T.81, Annex H): each pixel less the one before it.
+
+    Args:
+        picture: (H, W) uint8 or uint16, or (H, W, 3) uint8.
+        extra: Segments that come first.
+        names: Of the components.
+    """
+    bits = 8 * picture.dtype.itemsize
+    samples = picture.reshape(*picture.shape[:2], -1).astype(np.int64)
+    before = np.roll(samples, 1, axis=1)
+    before[1:, 0], before[0, 0] = samples[:-1, 0], 2 ** (bits - 1)
+    coded = ""
+    for value in (samples - before).ravel():  # how many bits, by codes of five; then these
+        size = int(abs(value)).bit_length()
+        value += (value < 0) * (2**size - 1)
+        coded += f"{size:05b}" + f"{value:b}".zfill(size) * (size > 0)
+    coded += "1" * (-len(coded) % 8)
+    scan = int(coded, 2).to_bytes(len(coded) // 8, "big").replace(b"\xff", b"\xff\0")
+    names = names[: samples.shape[2]]
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+    size = b"".join(edge.to_bytes(2, "big") for edge in picture.shape[:2])
+    of_frame = b"".join(bytes([name, 0x11, 0]) for name in names)
+    table = bytes([0, 0, 0, 0, 0, 17, *bytes(11), *range(17)])
+    return b"".join([
+        b"\xff\xd8", extra,
+        segment(0xC4, table),
+        segment(0xC3, bytes([bits]) + size + bytes([len(names)]) + of_frame),
+        segment(0xDA, bytes([len(names)]) + b"".join(bytes([n, 0]) for n in names) + b"\1\0\0"),
+        scan, b"\xff\xd9",
+    ])  # fmt: skip
 
 
 def content_of(found: Any) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("pydicom")
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from scripts.fuzzing.dicoms import content_of, jpeg
+from scripts.fuzzing.dicoms import content_of, jpeg, lossless_jpeg
 
 from anatosegnet.data import dicom as reading
 from anatosegnet.data.case import CaseError
@@ -31,6 +31,7 @@ from tests.dicoms import (
 LOSSLESS = (
     uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless,
+    uid.JPEGLosslessSV1, uid.JPEGLossless,
 )  # fmt: skip
 
 
@@ -74,6 +75,25 @@ def test_jpeg(kind: str, count: int, tmp_path: Path) -> None:
     for picture, frame in zip(read(path), frames, strict=True):
         expected = frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
         assert np.abs(picture.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "kind, names",
+    [
+        *((kind, names) for kind in ("RGB", "YBR_FULL") for names in (b"\1\2\3", b"\0\1\2")),
+        ("RGB", b"RGB"),  # with YBR_FULL pydicom believes these names
+    ],
+)
+@pytest.mark.parametrize("extra", [b"", b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"])
+def test_colours_of_lossless_jpeg(kind: str, names: bytes, extra: bytes, tmp_path: Path) -> None:
+    """Breaks if what a JPEG says of its colours is believed before what the DICOM header says."""
+    rgb = colour_picture()
+    stored = cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]] if kind != "RGB" else rgb
+    found = dicom([rgb], kind, uid.JPEGLossless)
+    found.PixelData = encapsulate([lossless_jpeg(stored, extra, names)])
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content_of(found))
+    assert np.abs(read(path)[0].astype(int) - rgb).max() <= 3 * (kind != "RGB")
 
 
 @pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGLSNearLossless])
@@ -220,6 +240,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         return content_of(found)
 
     still = jpeg(grey, **of_jpeg("MONOCHROME2"))
+    lossless = lossless_jpeg(grey)
     bomb = bytearray(still)
     at = bomb.index(b"\xff\xc0")
     bomb[at + 5 : at + 9] = b"\xff\xff\xff\xff"
@@ -261,7 +282,16 @@ def hostile() -> dict[str, tuple[bytes, str]]:
                      "another size"),
         "rle bomb": (frames(rle, uid.RLELossless), "longer than"),
         "unknown storage": (frames(b"ab", "1.2.840.10008.1.2.4.100"), "not read"),
-        "lossless jpeg": (frames(still, uid.JPEGLosslessSV1), "no decoder"),
+        "lossless jpeg cut": (
+            frames(lossless[:-300] + b"\xff\xd9", uid.JPEGLosslessSV1), "missing",
+        ),
+        "lossless jpeg bomb": (
+            frames(bytes(bomb).replace(b"\xff\xc0", b"\xff\xc3"), uid.JPEGLossless), "another size",
+        ),
+        "lossless jpeg of 16 bits": (
+            frames(lossless_jpeg(grey.astype(np.uint16)), uid.JPEGLossless), "8 bits",
+        ),
+        "lossless jpeg of text": (frames(b"hello" * 30, uid.JPEGLosslessSV1), "another kind"),
         "deflate bomb": (deflated + unfolding, "unfolds beyond measure"),
         "deflate cut": (deflated + unfolding[:-20], "end of its compressed data"),
         "nested": (nested(whole), ""),

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from anatosegnet.data.decoding import lossless_jpeg
 from anatosegnet.data.decoding.whole import Damaged, check_jpeg, packbits_length
 
 GREY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
@@ -49,6 +50,7 @@ def frames_of(header: Any, count: int) -> Iterator[np.ndarray | Damaged]:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise Damaged("it is stored in a way that is not read (its transfer syntax)") from None
+    lossless_jpeg.register(decoder)
     if not decoder.is_available:
         raise Damaged(
             f"it is stored as {syntax.name}, for which no decoder is installed "
@@ -61,6 +63,8 @@ def frames_of(header: Any, count: int) -> Iterator[np.ndarray | Damaged]:
     options.pop("extended_offsets", None)
     for frame in _stored(header, count):
         try:
+            if syntax in lossless_jpeg.SYNTAXES:
+                frame = lossless_jpeg.as_stored(frame)
             if syntax.is_encapsulated:
                 _check(frame, header, is_rle=syntax == RLELossless)
                 frame = _encapsulated(frame)
