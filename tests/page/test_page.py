@@ -15,7 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import requests
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from scripts.fuzzing.dicoms import content_of, jpeg
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from anatosegnet.data.simulator import simulate
 from anatosegnet.errors import UserError
@@ -27,7 +31,7 @@ from anatosegnet.prediction.predictor import Prediction
 from tests.browser import Browser
 from tests.commands import Shell
 from tests.conftest import write_png
-from tests.dicoms import SECRETS, grey_picture, phantom_still, write_dicom
+from tests.dicoms import SECRETS, dicom, grey_picture, phantom_still, write_dicom
 from tests.prediction.test_onnx import model, written
 from tests.running import compose
 
@@ -87,10 +91,29 @@ def test_a_still_is_measured_in_mm(tmp_path: Path) -> None:
     assert not any(secret in html for secret in SECRETS)
 
 
-def test_of_a_cine_the_first_frame_is_shown(tmp_path: Path) -> None:
-    """Breaks if it is not said that there are more."""
-    path = write_dicom(tmp_path / "cine.dcm", [grey_picture(0), grey_picture(1)])
-    assert "frame 1 of 2" in shown(Look.at(path, Brightness()), 0.5)
+def test_each_frame_of_a_cine_is_shown(tmp_path: Path) -> None:
+    """Breaks if it is not said that there are more, or another frame is shown than that asked."""
+    frames = [grey_picture(seed) for seed in range(3)]
+    path = write_dicom(tmp_path / "cine.dcm", frames, syntax=uid.JPEGBaseline8Bit)
+    look = Look.at(path, Brightness())
+    path.unlink()  # the page keeps no file
+    assert look.frames == 3
+    for number in (3, 1, 2):
+        look = look.turned(number, Brightness())
+        assert f"frame {number} of 3" in shown(look, 0.5)
+        assert look.picture.image is not None
+        assert np.abs(look.picture.image[..., 0].astype(int) - frames[number - 1]).mean() < 4
+
+
+def test_a_damaged_frame_is_a_sentence(tmp_path: Path) -> None:
+    """Breaks if one bad frame of a cine is a traceback, or tells where the server keeps it."""
+    found = dicom([grey_picture()] * 2, syntax=uid.JPEGBaseline8Bit)
+    found.PixelData = encapsulate([jpeg(grey_picture()), jpeg(grey_picture())[:200]])
+    path = tmp_path / "cine.dcm"
+    path.write_bytes(content_of(found))
+    look = Look.at(path, Brightness())
+    with pytest.raises(UserError, match=r"^cine\.dcm, frame 2: cannot be decoded"):
+        look.turned(2, Brightness())
 
 
 def test_what_cannot_be_read_is_a_sentence_without_folders(tmp_path: Path) -> None:
@@ -219,8 +242,14 @@ def test_in_a_browser(page: tuple[str, Path], chromium: Browser, tmp_path: Path)
     chromium.wait(f"document.querySelector('.files a').href !== {before!r}")
     chromium.wait("document.querySelector('input[type=file]')")
     assert files_in(folder) == []
+    give(write_dicom(tmp_path / "cine.dcm", [grey_picture(seed) for seed in range(5)]))
+    chromium.wait("document.querySelector('#frame input[type=range]')")
+    assert "frame 1 of 5" in chromium.find(".shown").text
+    chromium.find("#frame input[type=range]").send_keys(Keys.END)
+    chromium.wait("document.querySelector('.shown').innerText.includes('frame 5 of 5')")
     give(broken)
     chromium.wait("document.querySelector('.sorry')")
+    chromium.wait("!document.querySelector('#frame input[type=range]')")
     assert "broken.png" in chromium.find(".sorry").text
     assert str(folder) not in chromium.driver.page_source
     upload = {"files": ("large.png", bytes(1_100_000))}
@@ -236,5 +265,4 @@ def test_in_a_browser(page: tuple[str, Path], chromium: Browser, tmp_path: Path)
     loaded = chromium.run("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert isinstance(loaded, list)
     assert all(name.startswith((address, "data:", "blob:")) for name in loaded)
-    assert chromium.run("localStorage.length") == 0
-    chromium.driver.get("about:blank")
+    assert chromium.run("localStorage.length") == 0  # and the tab stays open as the server ends

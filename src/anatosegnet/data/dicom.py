@@ -119,13 +119,18 @@ class Dicom:
                 f"{path}: claims to hold {self.frames} pictures; up to {MOST_FRAMES} are read"
             )
 
-    def pictures(self) -> Iterator[np.ndarray | CaseError]:
-        """Each frame as (H, W, 3) uint8 RGB, or what is wrong with it; one at a time."""
+    def pictures(self, first: int = 1) -> Iterator[np.ndarray | CaseError]:
+        """Each frame as (H, W, 3) uint8 RGB, or what is wrong with it; one at a time.
+
+        Args:
+            first: The frame to begin with, from 1.
+        """
         from anatosegnet.data.decoding.dicom import frames_of
 
-        number = 0
+        number = first - 1
         try:
-            for number, frame in enumerate(frames_of(self.header, self.frames), start=1):
+            frames = frames_of(self.header, self.frames, start=number)
+            for number, frame in enumerate(frames, start=first):
                 if isinstance(frame, Damaged):
                     yield CaseError(f"{self._where(number)}: cannot be decoded; {frame}")
                 else:

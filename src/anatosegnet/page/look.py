@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from anatosegnet.data.case import CaseError
 from anatosegnet.errors import UserError
 from anatosegnet.metrics.measurement import Measurement
-from anatosegnet.prediction.inputs import Complaint, Picture, read_pictures
+from anatosegnet.prediction.inputs import Complaint, Picture, prepared, read_pictures
 from anatosegnet.prediction.masks import NO_NUMBER, mask_at, probability_at
 from anatosegnet.prediction.measurements import measurements
 from anatosegnet.prediction.plan import require_decoders
@@ -58,12 +59,39 @@ class Look:
             if not isinstance(event, Picture):
                 line = event.line if isinstance(event, Complaint) else f"{path}: holds no picture"
                 raise UserError(line)
-            prediction = predictor.predict([event.pixels])
+            return cls._of(event, predictor)
         except UserError as error:
             raise UserError(str(error).replace(str(path), path.name)) from error
+
+    @property
+    def frames(self) -> int:
+        """How many pictures its file holds."""
+        dicom = self.picture.source.dicom
+        return dicom.frames if dicom else 1
+
+    def turned(self, frame: int, predictor: ImagePredictor) -> "Look":
+        """Another picture of the same file, predicted.
+
+        Args:
+            frame: Its number, from 1.
+            predictor: The network.
+
+        Raises:
+            UserError: There is nothing to be seen; one sentence, without the file's folder.
+        """
+        source = self.picture.source
+        assert source.dicom is not None
+        image = next(source.dicom.pictures(first=frame))
+        if isinstance(image, CaseError):
+            raise UserError(str(image).replace(str(source.path), source.path.name))
+        return Look._of(prepared(source, frame, image, predictor.image_size, True), predictor)
+
+    @classmethod
+    def _of(cls, picture: Picture, predictor: ImagePredictor) -> "Look":
+        prediction = predictor.predict([picture.pixels])
         if not np.isfinite(prediction.probability).all():
-            raise UserError(f"{path.name}: {NO_NUMBER}")
-        return cls(event, prediction.probability[0], prediction.entropy[0])
+            raise UserError(f"{picture.source.path.name}: {NO_NUMBER}")
+        return cls(picture, prediction.probability[0], prediction.entropy[0])
 
     def view(self, threshold: float) -> View:
         """What is lesion above a threshold of the probability."""

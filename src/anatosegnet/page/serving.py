@@ -27,6 +27,7 @@ from anatosegnet.prediction.predictor import ImagePredictor
 
 IN_MEMORY = Path("/dev/shm")
 LEFT_ALONE = 60.0  # seconds that an upload may take to become a picture
+LAST_ANSWERS = 2  # seconds at the end; an open tab would hold a connection for ever
 MOST_SESSIONS = 16  # tabs whose pictures are kept in memory at once
 HEADERS = {
     # nothing is loaded from, or sent to, another host
@@ -67,7 +68,9 @@ def serve(config: DictConfig, usage: str) -> None:
         say(f"http://{shown_address}:{port}   (Ctrl-C ends it; nothing is kept)")
         if not is_loopback(config.host):
             say(f"host={config.host}: anybody who reaches this address can use the page")
-        settings = uvicorn.Config(app, log_level="error", access_log=False)
+        settings = uvicorn.Config(
+            app, log_level="critical", access_log=False, timeout_graceful_shutdown=LAST_ANSWERS
+        )
         # uvicorn ends in order, then raises the signal again
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with suppress(KeyboardInterrupt):
@@ -163,16 +166,29 @@ def blocks(predictor: ImagePredictor, named: str, folder: Path, limit_mb: int) -
     """The page's parts, and what happens when they are used."""
     import gradio
 
-    def take(path: str | None, threshold: float) -> tuple[Look | None, str, None]:
+    def take(path: str | None, threshold: float) -> tuple[Look | None, str, None, Any]:
         if path is None:
-            return None, "", None
+            return None, "", None, frames_of(None)
         try:
             look = Look.at(Path(path), predictor)
-            return look, shown(look, threshold), None
+            return look, shown(look, threshold), None, frames_of(look)
         except UserError as error:
-            return None, sentence(str(error)), None
+            return None, sentence(str(error)), None, frames_of(None)
         finally:
             forget(Path(path), folder)
+
+    def frames_of(look: Look | None) -> Any:
+        count = look.frames if look else 1
+        return gradio.update(value=1, maximum=max(2, count), visible=count > 1)
+
+    def turn(look: Look | None, number: int, threshold: float) -> Any:
+        if look is None:
+            return gradio.skip(), gradio.skip()
+        try:
+            other = look.turned(min(max(1, int(number)), look.frames), predictor)
+            return other, shown(other, threshold)
+        except UserError as error:
+            return look, sentence(str(error))
 
     def move(look: Look | None, threshold: float) -> Any:
         return gradio.skip() if look is None else shown(look, threshold)
@@ -187,17 +203,19 @@ def blocks(predictor: ImagePredictor, named: str, folder: Path, limit_mb: int) -
                     0.01, 0.99, THRESHOLD, step=0.01, label="Threshold", elem_id="threshold",
                     info="lesion is what is more probable",
                 )  # fmt: skip
+                frame = gradio.Slider(
+                    1, 2, 1, step=1, label="Frame", elem_id="frame", visible=False
+                )
                 gradio.HTML(about(named))
             with gradio.Column(scale=4):
                 output = gradio.HTML("", elem_id="shown")
         # gradio's own leaves an empty file for each
         upload.preprocess = path_of  # type: ignore[assignment, method-assign]
         hidden: dict[str, Any] = {"api_visibility": "private"}
-        upload.upload(take, [upload, threshold], [kept, output, upload], **hidden)
-        threshold.change(
-            move, [kept, threshold], output, trigger_mode="always_last", show_progress="hidden",
-            **hidden,
-        )  # fmt: skip
+        upload.upload(take, [upload, threshold], [kept, output, upload, frame], **hidden)
+        hidden |= {"trigger_mode": "always_last", "show_progress": "hidden"}
+        threshold.change(move, [kept, threshold], output, **hidden)
+        frame.input(turn, [kept, frame, threshold], [kept, output], **hidden)
 
         def leave(request: gradio.Request) -> None:
             # else gradio keeps what a closed tab showed for an hour, or longer

@@ -79,11 +79,11 @@ def about(named: str) -> str:
 
 
 def _head(look: Look, view: View) -> str:
-    picture, dicom = look.picture, look.picture.source.dicom
+    picture = look.picture
     height, width = picture.size
     told = [f"{width}×{height} px"]
-    if picture.frame and dicom:
-        told.append(f"frame {picture.frame} of {dicom.frames}; predict does them all")
+    if picture.frame:
+        told.append(f"frame {picture.frame} of {look.frames}; predict does them all")
     if not picture.regions:
         told.append("its scale is not known: measured in pixels")
     sure = dict(zip(COLUMNS, view.rows[0], strict=True))["image_uncertainty"]

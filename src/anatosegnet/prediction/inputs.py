@@ -179,13 +179,8 @@ def read_pictures(paths: Sequence[Path], size: tuple[int, int], keep: bool) -> I
         keep: Keep each picture as it is too.
     """
 
-    def prepared(source: Source, frame: int | None, image: np.ndarray) -> Picture:
-        resized = resize_image(image, size)
-        shape = image.shape[0], image.shape[1]
-        return Picture(source, frame, shape, resized, image if keep else None)
-
     def still(source: Source) -> Event:  # of its own, so that no picture lives longer
-        return prepared(source, None, read_image(source.path))
+        return prepared(source, None, read_image(source.path), size, keep)
 
     def events() -> Iterator[Event]:
         for path in paths:
@@ -198,7 +193,7 @@ def read_pictures(paths: Sequence[Path], size: tuple[int, int], keep: bool) -> I
                             yield Complaint(source, str(image))
                         else:
                             frame = number if source.dicom.frames > 1 else None
-                            yield prepared(source, frame, image)
+                            yield prepared(source, frame, image, size, keep)
                 else:
                     yield still(source)
             except CaseError as error:
@@ -206,6 +201,14 @@ def read_pictures(paths: Sequence[Path], size: tuple[int, int], keep: bool) -> I
             yield End(source)
 
     return _ahead(events())
+
+
+def prepared(
+    source: Source, frame: int | None, image: np.ndarray, size: tuple[int, int], keep: bool
+) -> Picture:
+    """A picture (H, W, 3) of a file for a network of (height, width), itself kept or not."""
+    shape = image.shape[0], image.shape[1]
+    return Picture(source, frame, shape, resize_image(image, size), image if keep else None)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -7,6 +7,7 @@ what the file's header said, before it is given to one.
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -25,12 +26,13 @@ LEAST_J2K_TILE = 2**10  # pixels; each tile costs a decoder memory
 MOST_TILES = 2**12
 
 
-def frames_of(header: Any, count: int) -> Iterator[np.ndarray | Damaged]:
+def frames_of(header: Any, count: int, start: int = 0) -> Iterator[np.ndarray | Damaged]:
     """Each frame as (H, W, 3) uint8 RGB, or what is wrong with it.
 
     Args:
         header: Dataset of pydicom with its ``file_meta``; its size is known to be sane.
         count: Of frames.
+        start: Frames to pass over, which are not decoded.
 
     Raises:
         Damaged: None of them, or none of those that would follow, can be decoded.
@@ -61,7 +63,7 @@ def frames_of(header: Any, count: int) -> Iterator[np.ndarray | Damaged]:
         header, number_of_frames=1, pixel_keyword="PixelData", pixel_vr=header["PixelData"].VR
     )
     options.pop("extended_offsets", None)
-    for frame in _stored(header, count):
+    for frame in islice(_stored(header, count), start, None):
         try:
             if syntax in lossless_jpeg.SYNTAXES:
                 frame = lossless_jpeg.as_stored(frame)
