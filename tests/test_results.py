@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from scripts import figure_ablation, leakfree_table
+from scripts import figure_ablation, leakfree_table, predictor_table
 
 from anatosegnet.evaluation.published import faults, faults_of_files
 from anatosegnet.report.markdown import computed
@@ -25,7 +25,8 @@ def test_a_published_run_is_whole(directory: Path) -> None:
 def test_all_that_is_published_is_a_run() -> None:
     """Breaks if tables lie under results/ that no run, and so no check, holds."""
     assert RUNS
-    tables = [path for path in RESULTS.rglob("*.gz") if not set(path.parents) & set(RUNS)]
+    holders = {*RUNS, predictor_table.RESULTS}  # whose table is computed again below
+    tables = [path for path in RESULTS.rglob("*.gz") if not set(path.parents) & holders]
     assert not tables
 
 
@@ -43,6 +44,14 @@ def test_the_leak_free_table_is_what_its_scores_give() -> None:
     again = "\n".join(leakfree_table.lines(leakfree_table.read(RESULTS / "leakfree")))
     written = computed(RESULTS.parent / "docs" / "benchmark.md")
     assert written.strip() == again.strip(), "python scripts/leakfree_table.py writes it anew"
+
+
+def test_the_table_of_predictors_is_what_its_scores_give() -> None:
+    """Breaks if docs/deploy.md says other numbers than the kept scores give."""
+    kept = predictor_table.kept_scores(predictor_table.RESULTS / "breast_lesions_usg.csv.gz")
+    again = "\n".join(predictor_table.lines(kept))
+    written = computed(RESULTS.parent / "docs" / "deploy.md")
+    assert written.strip() == again.strip(), "python scripts/predictor_table.py writes it anew"
 
 
 def test_networks_of_the_leak_free_table_share_their_folds() -> None:
