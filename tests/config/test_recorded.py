@@ -156,6 +156,13 @@ def changed(folder: Path, **changes: object) -> Path:
     return recorded(folder, yaml.safe_dump(content))
 
 
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    """Breaks if a run of a config beyond all measure cannot be opened once it is trained."""
+    config = OmegaConf.create({"data": {"exclude": [f"case {i}" for i in range(10_000)]}})
+    with pytest.raises(UserError, match=r"could not be read again.*10,000"):
+        written_config(config)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -164,6 +171,7 @@ def changed(folder: Path, **changes: object) -> Path:
         ("a: &x [1]\nb: *x\n", "alias"),
         ("a: !!python/object/apply:os.system [id]\n", "tag"),
         ("a: " + "[" * 5000, "nest"),
+        ("".join(f"a{i}: 1\n" for i in range(5001)), "more than 10,000 keys and values"),
         ("3\n", "is no config"),
         ("- 1\n", "is no config of a run"),
         ("", "is no config of a run"),

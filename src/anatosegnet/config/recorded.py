@@ -18,7 +18,7 @@ from yaml import YAMLError
 
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError, reason
-from anatosegnet.files.opening import read_yaml_text
+from anatosegnet.files.opening import read_yaml_text, require_harmless
 
 # who opens a run decides them
 OPENERS = frozenset({"trust", "accept_changed_data", "recorded", "retry"})
@@ -175,7 +175,7 @@ def written_config(config: DictConfig) -> str:
     """The text of ``config.yaml``: resolved, with paths inside the run as `HERE`.
 
     Raises:
-        UserError: A value holds ``${``, which could not be read again.
+        UserError: It could not be read again: a value holds ``${``, or it is beyond all measure.
     """
     directory = str(config.get("run_dir") or "")
 
@@ -187,7 +187,12 @@ def written_config(config: DictConfig) -> str:
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     settled = {k: v for k, v in with_strings(resolved, settle).items() if k not in OPENERS}
     of_the_command: dict[str, Any] = {"run_dir": ".", "resume": None}
-    return OmegaConf.to_yaml(OmegaConf.create({**settled, **of_the_command}))
+    text = OmegaConf.to_yaml(OmegaConf.create({**settled, **of_the_command}))
+    try:
+        require_harmless(text)
+    except ValueError as error:
+        raise UserError(f"this config could not be read again ({error})") from error
+    return text
 
 
 def moved(value: str, before: Sequence[str], now: str) -> str:

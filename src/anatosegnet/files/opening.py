@@ -19,6 +19,7 @@ import yaml
 
 LARGEST = 2**30  # bytes of a file that is read at once
 LARGEST_TEXT = 2**27  # bytes of a table, a summary or a config; unpacked, where it is packed
+MOST_SCALARS = 10_000  # keys and values of a YAML file; more take seconds to become a config
 DEEPEST = 64  # nested lists and mappings of a YAML or JSON file
 
 # several times as fast as yaml's own
@@ -138,28 +139,40 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def read_yaml_text(path: str | Path) -> str:
     """The text of a YAML file that can be parsed without harm.
 
+    Raises:
+        OSError: As `read_bytes`.
+        ValueError: As `require_harmless`.
+    """
+    text = read_text(path)
+    require_harmless(text)
+    return text
+
+
+def require_harmless(text: str) -> None:
+    """Refuse YAML that takes more time or memory than a config needs, or that may execute.
+
     Aliases are refused: a few lines of them can stand for more than fits into memory, and what is
     written here never has any.
 
     Raises:
-        OSError: As `read_bytes`.
-        ValueError: It is no YAML, has aliases or tags, or is nested beyond all measure.
+        ValueError: It is no YAML, has aliases or tags, or is large or nested beyond all measure.
     """
-    text = read_text(path)
-    depth = 0
+    depth = scalars = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"it has an alias, *{event.anchor}")
             if getattr(event, "tag", None) not in (None, "!"):
                 raise ValueError(f"it has a tag, {event.tag}")
+            scalars += isinstance(event, yaml.ScalarEvent)
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ValueError("nested too deeply")
+            if scalars > MOST_SCALARS:
+                raise ValueError(f"it has more than {MOST_SCALARS:,} keys and values")
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())[:200]) from error
-    return text
 
 
 def _require_file(status: os.stat_result, path: str | Path) -> None:
