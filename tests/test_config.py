@@ -138,7 +138,7 @@ def test_networks_of_the_leak_free_table_share_an_encoder() -> None:
         assert config.hydra.sweep.subdir == f"{network}/3"
         assert config.scheduler.T_max == config.trainer.max_epochs == 20
     small = compose_sweep("sweep=leakfree", "data=breast_lesions_usg")
-    assert small.trainer.max_epochs == 57  # as many steps: 57 × 23 of 8 images, 20 × 59
+    assert small.trainer.max_epochs == 57  # about as many steps: 57 × 23 of 8 images, 20 × 59
     assert is_of_the_run("encoder")  # else a run begun with it could not be repeated
     config = compose_sweep("sweep=leakfree", "scale=full", "model=unet", "seed=2")
     assert config.model.encoder == "resnet50.tv_in1k"

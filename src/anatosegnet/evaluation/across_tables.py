@@ -68,7 +68,8 @@ def sections(found: Across, short: bool = False) -> Iterator[tuple[str, DataFram
         yield (
             "Zero-shot",
             matrix(shots),
-            f"{title(MAIN)} per image on all cases of the other dataset",
+            f"{title(MAIN)} per image on all cases of the other dataset [95 % interval]; its "
+            "difference to the baseline, and p",
         )
     yield "Ranks", rank_table(found), ABOUT_RANKS
     if len(found.leaks):
