@@ -121,7 +121,7 @@ def across(members: Sequence[Member], baseline: str, scores: Sequence[str] = ())
     Args:
         members: All runs.
         baseline: The network that others are tested against.
-        scores: To compare; default: those that are shown first, as far as all have them.
+        scores: To compare; default: those that are shown first, as far as all datasets have them.
 
     Raises:
         UserError: Runs of one network have different settings, or the baseline is not whole.
@@ -133,6 +133,7 @@ def across(members: Sequence[Member], baseline: str, scores: Sequence[str] = ())
     datasets = list(dict.fromkeys(member.dataset for member in clean))
     notes: dict[str, list[str]] = {}
     whole = {d: complete(by_network(clean, d), d, notes) for d in datasets}
+    shared = [shown_first(whole[d], d) for d in datasets]
     cells = []
     for trained in datasets:
         if baseline not in whole[trained]:
@@ -154,7 +155,9 @@ def across(members: Sequence[Member], baseline: str, scores: Sequence[str] = ())
                 text = f"{trained} → {tested}: {some(lacking)}"
                 notes.setdefault("not scored", []).append(text)
             if baseline in scored:
-                cells.append(cell(scored, tested, baseline, scores))
+                first = shown_first(scored, tested)
+                chosen = scores or [s for s in first if all(s in names for names in shared)]
+                cells.append(cell(scored, tested, baseline, chosen))
     cells.sort(key=lambda each: not each.in_domain)  # stable
     count = len({(m.dataset, case) for m in clean for case in m.scores[m.dataset]["id"]})
     said = {
@@ -175,6 +178,12 @@ def across(members: Sequence[Member], baseline: str, scores: Sequence[str] = ())
     )
     commands = {(d, name): command(runs) for d in datasets for name, runs in whole[d].items()}
     return Across(cells, leaks, commands, said)
+
+
+def shown_first(networks: Mapping[str, Sequence[Member]], tested: str) -> list[str]:
+    """The scores that are shown first, as far as all runs of networks have them of a dataset."""
+    frames = {name: [run.scores[tested] for run in runs] for name, runs in networks.items()}
+    return scores_to_compare(frames, NO_SCORES)
 
 
 def by_network(members: Iterable[Member], dataset: str) -> dict[str, list[Member]]:
@@ -226,8 +235,7 @@ def cell(
     frames = {name: [run.scores[tested] for run in runs] for name, runs in networks.items()}
     require_same_cases(frames)
     repeated = [repetition([run.config for run in runs]) for runs in networks.values()]
-    chosen = list(scores or scores_to_compare(frames, NO_SCORES))
-    table = compare_settings(frames, repeated, baseline, chosen)
+    table = compare_settings(frames, repeated, baseline, scores)
     values, groups = cases(frames)
     places, count = mean_ranks(values.to_numpy(), groups)
     trained = next(iter(networks.values()))[0].dataset
@@ -258,7 +266,7 @@ def worth_of_leaks(
         rest), ``images``, ``leaky`` and ``leak_free`` (mean `MAIN`), ``difference``,
         ``difference_low``, ``difference_high``.
     """
-    for name in leaky.keys() & clean.keys():
+    for name in (name for name in leaky if name in clean):
         runs = leaky[name]
         with_leak = per_case([run.scores[dataset] for run in runs], MAIN)
         leak_free = [run.scores[dataset] for run in clean[name]]

@@ -7,6 +7,7 @@ import pandas
 from pandas import DataFrame
 
 from anatosegnet.console import between, p_value, rounded, say_conditions, say_table
+from anatosegnet.data.duplicates import natural_key
 from anatosegnet.evaluation.across import Across, Cell
 from anatosegnet.evaluation.comparison import readable, without_differences
 from anatosegnet.files.rows import write_frame
@@ -86,7 +87,7 @@ def names(cell: Cell) -> list[str]:
 
 def by_cell(cells: Sequence[Cell], texts: dict[str, dict[str, str]]) -> DataFrame:
     """A table with a row for each network and a column for each cell."""
-    rows = list(dict.fromkeys(name for cell in cells for name in names(cell)))
+    rows = sorted({name for cell in cells for name in names(cell)}, key=natural_key)
     table = DataFrame({"network": rows})
     for column, each in texts.items():
         table[column] = [each.get(name, "") for name in rows]
