@@ -266,8 +266,9 @@ def worth_of_leaks(
         rest), ``images``, ``leaky`` and ``leak_free`` (mean `MAIN`), ``difference``,
         ``difference_low``, ``difference_high``.
     """
-    for name in (name for name in leaky if name in clean):
-        runs = leaky[name]
+    for name, runs in leaky.items():
+        if name not in clean:
+            continue
         with_leak = per_case([run.scores[dataset] for run in runs], MAIN)
         leak_free = [run.scores[dataset] for run in clean[name]]
         without, group = per_case(leak_free, MAIN), independent_group(leak_free)
