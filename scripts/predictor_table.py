@@ -20,20 +20,16 @@ from pandas import DataFrame
 
 from anatosegnet.cli import errors_in_one_line
 from anatosegnet.config.composition import config_directory
-from anatosegnet.console import Progress
-from anatosegnet.deployment.agreement import TOLERANCE
+from anatosegnet.deployment.agreement import TOLERANCE, ious
 from anatosegnet.deployment.conversion import to_onnx, with_metadata
 from anatosegnet.deployment.onnx import in_precision
 from anatosegnet.deployment.original import Original
 from anatosegnet.evaluation.cohort import find_cohort
 from anatosegnet.evaluation.published import pack
-from anatosegnet.evaluation.scoring import readable_batches
 from anatosegnet.files.rows import read_rows, write_frame
-from anatosegnet.metrics.scores import MAIN, Segmentation, find
 from anatosegnet.metrics.statistics import interval
-from anatosegnet.prediction.masks import probability_at
 from anatosegnet.prediction.onnx import OnnxPredictor
-from anatosegnet.prediction.opening import joined, of_run, seen
+from anatosegnet.prediction.opening import SCALES, joined, of_run, seen
 from anatosegnet.prediction.predictor import ImagePredictor
 from anatosegnet.report.markdown import table_lines, write_computed
 from anatosegnet.run import Run
@@ -69,24 +65,9 @@ def scores(runs: Sequence[Run], data: str) -> DataFrame:
         of_evaluate = hydra.compose("evaluate", [f"data={data}"])
         of_export = hydra.compose("export", [f"data={data}"])
     cohort = find_cohort(runs[0], of_evaluate, own_data=False)
-    predictors = dict(named(runs, of_export))
-    score = find(MAIN)
-    assert score is not None and score.function is not None
-    rows = []
-    with Progress("images", len(cohort.names)) as show:
-        for batch in readable_batches(cohort.data, cohort.names, 8, cohort.notice):
-            images = [image for _, image, _ in batch]
-            values: list[dict[str, object]] = [
-                {"id": case.name, "group": case.group} for case, _, _ in batch
-            ]
-            for name, predictor in predictors.items():
-                found = predictor.predict(images).probability
-                for row, (_, _, mask), small in zip(values, batch, found, strict=True):
-                    probability = probability_at(small, (mask.shape[0], mask.shape[1]))
-                    row[name] = score.function(Segmentation(probability, mask > 0, None)) or 0.0
-            rows += values
-            show(len(rows))
-    return DataFrame(rows)
+    cases, values = ious(cohort, dict(named(runs, of_export)))
+    about = {"id": [case.name for case in cases], "group": [case.group for case in cases]}
+    return DataFrame({**about, **values})
 
 
 def kept_scores(path: Path) -> DataFrame:
@@ -152,10 +133,9 @@ def rows(
 
 def passes(kind: str, runs: int) -> str:
     """How often a network sees each image."""
-    views = {"tta=flip": 2, "tta=scales": 3, "tta=[flip,scales]": 6}.get(
-        kind.rpartition(", ")[2], 1
-    )
-    return str(views * (runs if kind.startswith("ensemble") else 1))
+    views = VIEWS.get(kind.rpartition(", ")[2], ())
+    times = (2 if "flip" in views else 1) * (1 + len(SCALES) if "scales" in views else 1)
+    return str(times * (runs if kind.startswith("ensemble") else 1))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 
 import hydra
+import numpy as np
 import torch
 
 from anatosegnet.config.composition import choices_of, config_directory
-from anatosegnet.deployment.agreement import TOLERANCE
+from anatosegnet.deployment.agreement import TOLERANCE, difference
 from anatosegnet.deployment.conversion import to_onnx
 from anatosegnet.deployment.original import LesionProbability
 from anatosegnet.errors import UserError
@@ -36,11 +37,17 @@ def tried(name: str, size: int) -> Iterator[float]:
     if found := list(faults(model)):
         raise UserError("; ".join(found))
     session = open_session(model.SerializeToString(), name)
+
+    def in_torch(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network(torch.from_numpy(batch)).numpy()
+
+    def in_onnxruntime(batch: np.ndarray) -> np.ndarray:
+        return session.run([OUTPUT], {INPUT: batch})[0]
+
     for count in BATCHES:
         images = torch.randn(count, *shape)
-        (probability,) = session.run([OUTPUT], {INPUT: images.numpy()})
-        with torch.inference_mode():
-            yield float((network(images) - torch.from_numpy(probability)).abs().max())
+        yield float(difference(in_torch, in_onnxruntime, images.numpy()).max())
 
 
 def main() -> None:

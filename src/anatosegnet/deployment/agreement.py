@@ -7,7 +7,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from anatosegnet.console import Progress, say, say_table
-from anatosegnet.data.case import CaseError
+from anatosegnet.data.case import Case, CaseError
 from anatosegnet.data.datasets.phantom import PhantomSource
 from anatosegnet.deployment.original import Original
 from anatosegnet.errors import UserError
@@ -118,22 +118,7 @@ def iou_costs(
         UserError: The run's data are not there, or were changed.
     """
     cohort = find_cohort(run, config, own_data)
-    score = find(MAIN)
-    assert score is not None and score.function is not None
-    values: dict[str, list[float]] = {name: [] for name in predictors}
-    cases = []
-    with Progress("IoU of each precision", len(cohort.names)) as show:
-        for batch in readable_batches(cohort.data, cohort.names, COMPARED, cohort.notice):
-            images = [image for _, image, _ in batch]
-            for name, predictor in predictors.items():
-                for (_, _, mask), small in zip(
-                    batch, predictor.predict(images).probability, strict=True
-                ):
-                    probability = probability_at(small, (mask.shape[0], mask.shape[1]))
-                    value = score.function(Segmentation(probability, mask > 0, None))
-                    values[name].append(float(value or 0))
-            cases += [case for case, _, _ in batch]
-            show(len(cases))
+    cases, values = ious(cohort, predictors)
     judged = cohort.judge()
     groups = independent_groups([case.name for case in cases], [case.group for case in cases])
     first, *others = values
@@ -147,6 +132,29 @@ def iou_costs(
             "interval": None if ends is None else [round(end, 6) for end in ends],
         }
     return {"cases": title_of(cohort, len(cases)), "split": judged.split, **costs}
+
+
+def ious(
+    cohort: Cohort, predictors: Mapping[str, ImagePredictor]
+) -> tuple[list[Case], dict[str, list[float]]]:
+    """The cases of a cohort, and the IoU that each predictor has of each, at original size."""
+    score = find(MAIN)
+    assert score is not None and score.function is not None
+    values: dict[str, list[float]] = {name: [] for name in predictors}
+    cases = []
+    with Progress("IoU of each predictor", len(cohort.names)) as show:
+        for batch in readable_batches(cohort.data, cohort.names, COMPARED, cohort.notice):
+            images = [image for _, image, _ in batch]
+            for name, predictor in predictors.items():
+                for (_, _, mask), small in zip(
+                    batch, predictor.predict(images).probability, strict=True
+                ):
+                    probability = probability_at(small, (mask.shape[0], mask.shape[1]))
+                    value = score.function(Segmentation(probability, mask > 0, None))
+                    values[name].append(float(value or 0))
+            cases += [case for case, _, _ in batch]
+            show(len(cases))
+    return cases, values
 
 
 def title_of(cohort: Cohort, count: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, features
 
-from anatosegnet.data.decoding.whole import Damaged
+from anatosegnet.data.decoding.whole import SCAN, Damaged, segments
 
 FRAME = 0xC3
 SYNTAXES = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
@@ -43,10 +43,13 @@ def as_stored(data: bytes) -> bytes:
     Raises:
         Damaged: Its segments are wrong, or its samples are of more than 8 bits.
     """
+    if not data.startswith(b"\xff\xd8"):
+        return data  # no JPEG; that is said of every kind in one place
     parts, at = [data[:2], AS_STORED], 2
-    while data[at + 1 : at + 2] not in (b"\xda", b"\xd9", b""):
-        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == FRAME and data[at + 4 : at + 5] != b"\x08":
+    for marker, content, end in segments(data):
+        if marker == SCAN:
+            break
+        if marker == FRAME and content[:1] != b"\x08":
             raise Damaged("its lossless JPEG is of more than the 8 bits that are read")
         if marker not in APPLICATION:
             parts.append(data[at:end])

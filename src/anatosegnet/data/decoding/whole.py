@@ -76,7 +76,7 @@ def check_jpeg(data: bytes) -> None:
     """
     ends: list[int] = []
     jpeg = _Jpeg()
-    for marker, content, end in _segments(data):
+    for marker, content, end in segments(data):
         if marker is None:
             ends.append(end)
             jpeg.pieces += 1
@@ -98,7 +98,7 @@ def _decoded(data: bytes) -> bytes:
         return image.tobytes()
 
 
-def _segments(data: bytes) -> Iterator[tuple[int | None, bytes, int]]:
+def segments(data: bytes) -> Iterator[tuple[int | None, bytes, int]]:
     """The segments of a JPEG file: marker, content, end; None marks a piece of a scan's data."""
     at = 2
     while True:
