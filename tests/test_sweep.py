@@ -1,6 +1,7 @@
 """A sweep's directory: what its numbers mean, and how far it is."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,51 @@ def test_a_grid_may_grow(sweep: Sweep) -> None:
     more = jobs("seed=0", "seed=1", "seed=2", "seed=3")
     sweep.begin(more, goes_on=True)
     assert sweep.jobs == more
+
+
+def placed(model: str, *own: str) -> list[Job]:
+    """Two folds of a network, each in a folder that names it, with some overrides more."""
+    return [
+        Job(f"{model}/{fold}", (*SHARED, f"model={model}", f"split.fold={fold}", *own), 10)
+        for fold in range(2)
+    ]
+
+
+def test_another_network_comes_to_a_sweep(sweep: Sweep) -> None:
+    """Breaks if a row cannot be added to a table's folder, or the rows before it are forgotten."""
+    unet, unext = placed("unet", "trainer.max_epochs=20"), placed("unext")
+    sweep.begin(unet, goes_on=False)
+    sweep.begin(unext, goes_on=True)
+    assert sweep.jobs == [*unet, *unext]
+    longer = "trainer.max_epochs=30"
+    sweep.begin([*placed("unext", longer), *placed("unet", longer)], goes_on=True)
+    assert sweep.jobs == [*unet, *unext]
+    with pytest.raises(UserError, match="job unet/0 was begun with no loss, and would now have"):
+        sweep.begin([*placed("mine"), *placed("unet", "loss=focal")], goes_on=True)
+    assert sweep.jobs == [*unet, *unext]
+    sweep.begin(placed("mine"), goes_on=True)
+    sweep.forget(placed("mine"))
+    assert sweep.jobs == [*unet, *unext]
+
+
+def test_networks_that_come_at_once(sweep: Sweep) -> None:
+    """Breaks if one worker's jobs are lost where another adds its own in the same moment."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: sweep.begin(placed(f"net{n}"), goes_on=True), range(8)))
+    names = [f"net{n}/{fold}" for n in range(8) for fold in range(2)]
+    assert sorted(job.directory for job in sweep.jobs) == ["0", "1", "2", *names]
+    assert [path.name for path in sweep.directory.iterdir()] == ["sweep.json"]
+
+
+def test_two_jobs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    """Breaks if the second seed of a fold is refused only when the first one is trained."""
+    sweep = Sweep(tmp_path / "new")
+    grid = [*placed("unet", "seed=0"), *placed("unet", "seed=1")]
+    with pytest.raises(UserError, match="one folder, unet/0: seed=0 and seed=1; give"):
+        sweep.begin(grid, goes_on=True)
+    with pytest.raises(UserError, match="one folder, unet/0: they are the same; give each value"):
+        sweep.begin(grid[:2] * 2, goes_on=True)
+    assert not sweep.directory.exists()
 
 
 OTHERS = {

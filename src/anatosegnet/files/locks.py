@@ -4,7 +4,8 @@ import os
 import socket
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -183,6 +184,22 @@ class Claim:
         finally:
             os.close(descriptor)
         return True
+
+
+@contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """A moment in which no other process does what the claim of a file is about.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    claim = Claim(path)
+    while not claim.take():
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def holder(path: Path) -> Holder | None:

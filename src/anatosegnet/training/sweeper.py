@@ -69,7 +69,7 @@ class Sweeper(BasicSweeper):
             raise SystemExit(getattr(stop, "code", STOPPED[0])) from None
         finally:
             if not any(sweep.run(job).directory.exists() for job in jobs):
-                sweep.path.unlink(missing_ok=True)
+                sweep.forget(jobs)
                 remove_if_empty(sweep.directory, Path.cwd())
         if self.failures:
             raise self.failures[0]
