@@ -1,6 +1,7 @@
 """Networks on several datasets: in domain, zero-shot, ranks, leaks, and what is refused."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,24 @@ def test_a_leaky_split_is_kept_apart(results: Path, tmp_path: Path) -> None:
     assert leaks["images"].to_dict() == {"all": 15, "leaked": 2, "the rest": 13}
     assert leaks.loc["all", "difference"] == pytest.approx(0.2, abs=0.02)
     assert leaks.loc["all", "difference_low"] < 0.2 < leaks.loc["all", "difference_high"]
+
+
+def test_an_image_may_leak_in_one_of_several_splits(results: Path, tmp_path: Path) -> None:
+    """Breaks if an image that leaks in one split counts as leaked where it does not."""
+    for seed, leak in ((8, "c00 c01 c02"), (9, "c02 c03 c04")):
+        place = write_run(tmp_path / str(seed), "busi", "unet", 0, f"seed={seed}", leak=leak)
+        shutil.rmtree(place / "evaluation")
+        scored = [f"c{index:02d}" for index in range(0, CASES["busi"], 2)]
+        iou = [0.9 if name in leak.split() else 0.6 for name in scored]
+        write_scores(place / "evaluation" / "busi", scored, np.array(iou))
+    run_compare(
+        f"runs=[{results},{tmp_path}/8,{tmp_path}/9]", f"out={tmp_path}/out", "baseline=unet"
+    )
+    leaks = pandas.read_csv(tmp_path / "out" / "leaks.csv").set_index("of")
+    assert leaks["images"].to_dict() == {"all": 15, "leaked": 3, "the rest": 14}
+    assert leaks["leaky"].to_dict() == pytest.approx(
+        {"all": (12 * 0.6 + 2 * 0.75 + 0.9) / 15, "leaked": 0.9, "the rest": 0.6}
+    )
 
 
 def test_what_is_not_whole_is_said(

@@ -262,27 +262,28 @@ def worth_of_leaks(
     """What a split that leaks gives, beside one that does not, on the same images.
 
     Yields:
-        ``dataset``, ``setting``, ``of`` (all; leaked, those with a relative in training; the
-        rest), ``images``, ``leaky`` and ``leak_free`` (mean `MAIN`), ``difference``,
-        ``difference_low``, ``difference_high``.
+        ``dataset``, ``setting``, ``of`` (all; leaked, those with a relative in training, by the
+        runs in which they have one; the rest, by the others), ``images``, ``leaky`` and
+        ``leak_free`` (mean `MAIN`), ``difference``, ``difference_low``, ``difference_high``.
     """
     for name, runs in leaky.items():
         if name not in clean:
             continue
-        with_leak = per_case([run.scores[dataset] for run in runs], MAIN)
         leak_free = [run.scores[dataset] for run in clean[name]]
         without, group = per_case(leak_free, MAIN), independent_group(leak_free)
-        both = with_leak.index.intersection(without.index)
-        leaks = frozenset().union(*(run.leaks for run in runs))
+        # an image may leak in one split, and not in another
+        leaked = [run.scores[dataset]["id"].isin(run.leaks) for run in runs]
         parts = {
-            "all": both,
-            "leaked": both[both.isin(leaks)],
-            "the rest": both[~both.isin(leaks)],
+            "all": [run.scores[dataset] for run in runs],
+            "leaked": [run.scores[dataset][own] for run, own in zip(runs, leaked, strict=True)],
+            "the rest": [run.scores[dataset][~own] for run, own in zip(runs, leaked, strict=True)],
         }
-        for part, ids in parts.items():
+        for part, frames in parts.items():
+            with_leak = per_case(frames, MAIN)
+            ids = with_leak.index.intersection(without.index)
             if not len(ids):
                 continue
-            difference = (with_leak - without)[ids]
+            difference = with_leak[ids] - without[ids]
             low, high = interval(difference, group[ids].tolist()) or (np.nan, np.nan)
             yield {
                 "dataset": dataset,
