@@ -37,10 +37,11 @@ def sweep(tmp_path: Path) -> Sweep:
         SEEDS,
         jobs("seed=0", "seed=1", "seed=2", shared=SHARED[::-1]),
         jobs("seed=0", "seed=1", "seed=2", shared=("data=phantom", "data.num_workers=3")),
+        jobs("seed=0", "seed=1", "seed=2", shared=(*SHARED, "callbacks.progress=null")),
         jobs("seed=0", "seed=1", "seed=2", shared=("data=phantom", "trainer.max_epochs=40")),
         jobs("seed=0", "seed=1"),
     ],
-    ids=["same", "order", "circumstance", "length", "fewer"],
+    ids=["same", "order", "circumstance", "shown", "length", "fewer"],
 )
 def test_the_same_grid_goes_on(sweep: Sweep, same: list[Job]) -> None:
     """Breaks if a worker on another machine, or a longer training, is taken for another grid."""
@@ -104,6 +105,9 @@ OTHERS = {
     "job 1 was begun with seed=1, and would now have seed=2": jobs("seed=0", "seed=2", "seed=1"),
     "job 0 was begun with no model, and would now have model=unet": jobs(
         "seed=0", "seed=1", "seed=2", shared=(*SHARED, "model=unet")
+    ),
+    "job 0 was begun with no callbacks.early_stopping.monitor, and would now have": jobs(
+        "seed=0", "seed=1", shared=(*SHARED, "callbacks.early_stopping.monitor=val/dice")
     ),
     "job 0 was begun with data=phantom, and would now have data=busi": jobs(
         "seed=0", "seed=1", shared=("data=busi",)

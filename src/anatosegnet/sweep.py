@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from anatosegnet.config.composition import named_callbacks
 from anatosegnet.config.keys import DECIDES, Role, role
 from anatosegnet.config.overrides import in_override, key_of, parse
 from anatosegnet.config.places import user_path
@@ -171,7 +172,7 @@ def decisive(overrides: Sequence[str], also: Collection[str] = ()) -> dict[str, 
     found = {}
     for override in parse(overrides):
         key = key_of(override)
-        what = role(key)
+        what = role(key, named_callbacks())
         decides = (what in DECIDES and what is not Role.LENGTH) or key == "from_run"
         if decides or key in also:
             found[key] = "null" if override.is_delete() else in_override(override.value())

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ def yaml_of_choice(group: str, name: str) -> Path:
         folder / group / f"{name}.yaml" for folder in (config_directory(), *own_directories())
     ]
     return next(place for place in places if place.is_file())
+
+
+@cache
+def named_callbacks() -> dict[str, Any]:
+    """The classes of our callbacks by their keys, by which `keys.role` knows what an override does.
+
+    A user's own are not among them: what is not known is taken to train.
+    """
+    files = [config_directory() / "callbacks" / f"{name}.yaml" for name in choices_of("callbacks")]
+    each: Any = OmegaConf.merge(*(OmegaConf.load(path) for path in files if path.is_file()))
+    return {f"callbacks.{name}._target_": each[name]._target_ for name in each}
 
 
 def _known_keys(config_name: str) -> list[str]:

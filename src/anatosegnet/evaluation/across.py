@@ -14,7 +14,8 @@ import numpy as np
 from omegaconf import DictConfig
 from pandas import DataFrame
 
-from anatosegnet.config.keys import REPEATED, TRIED, is_of_the_run, settings_of
+from anatosegnet.config.composition import named_callbacks
+from anatosegnet.config.keys import REPEATED, TRIED, Role, is_of_the_run, role, settings_of
 from anatosegnet.config.overrides import key_of, parse
 from anatosegnet.console import plain, some
 from anatosegnet.data.duplicates import natural_key
@@ -319,10 +320,12 @@ def recipes(whole: Mapping[str, Mapping[str, Sequence[Member]]]) -> str:
 def command(runs: Sequence[Member]) -> str:
     """What trains these runs, from what they were given."""
     given: dict[str, list[str]] = {}
+    ours = named_callbacks()
     for run in runs:
         for override in parse(run.run.summary.get("overrides", ())):
             key = key_of(override)
-            if is_of_the_run(key) and key != "callbacks.progress":
+            shown = key.startswith("callbacks.") and role(key, ours) is Role.CIRCUMSTANCE
+            if is_of_the_run(key) and not shown:
                 values = given.setdefault(key, [])
                 values += [v for v in [str(override.get_value_string())] if v not in values]
     words = [f"{key}={','.join(values)}" for key, values in given.items()]
