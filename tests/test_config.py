@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from anatosegnet.config.checks import expand_home
 from anatosegnet.config.composition import config_directory, one_line
 from anatosegnet.config.keys import is_of_the_run
 from anatosegnet.config.objects import instantiate
@@ -331,3 +332,14 @@ def test_what_is_no_network_is_refused(settings: dict[str, object], complaint: s
                     "kernel_size": 1, **settings}  # fmt: skip
     with pytest.raises(UserError, match=complaint):
         build_module(config)
+
+
+def test_the_home_folder_in_a_config_with_odd_keys() -> None:
+    """Breaks if an empty key, or one with a point, of a recorded config is walked for ever."""
+    config = OmegaConf.create(
+        {"data": {"root": "~/busi", "": {"root": "~/a"}, "a.b": "~"}, "": {"": {}}, "run": "???"}
+    )
+    expand_home(config)
+    assert config.data.root == str(Path.home() / "busi")
+    assert config.data[""].root == "~/a" and config.data["a.b"] == "~"
+    assert OmegaConf.is_missing(config, "run")

@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 MEMORY = 3 * 2**30  # bytes that a trial may take beyond what its process began with
 SECRET = "kept-in-the-environment"
 # programs that ask about the machine, and wandb's own, which the socket in tmp leads to
@@ -156,6 +158,9 @@ def in_child(program: Callable[[], None], logs: Sequence[Path], limits: Limits) 
         os.dup2(source, target)
     code = 1
     try:
+        # torch's pool of threads is made anew after a fork, by whichever of its threads comes
+        # first; two at once abort the process ("Invalid thread pool!")
+        torch.set_num_threads(1)
         limit_memory()
         if limits.home and limits.tmp:
             os.environ.update(HOME=str(limits.home), TMPDIR=str(limits.tmp), ANATO_SECRET=SECRET)

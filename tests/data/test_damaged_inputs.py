@@ -365,6 +365,10 @@ def test_masks_that_do_not_fit(root: Path, what: str) -> None:
 
 TABLES: dict[str, tuple[str, str]] = {
     "no id": ("name,class\ngood,benign\na,benign\n", "no column id; its columns are name, class"),
+    "a quote without end": (
+        '"id,class\ngood,benign\na,' + "b" * 99,
+        r"are id,class good,benign a,b{17}…$",
+    ),
     "empty table": ("", "has no column id: its first line is empty"),
     "semicolons": ("id;class\ngood;benign\n", "separated by semicolons; save it with commas"),
     "tabs": ("id\tclass\ngood\tbenign\n", "separated by tabs; save it with commas"),

@@ -73,7 +73,7 @@ def expand_home(config: DictConfig) -> None:
             dotted = f"{prefix}{key}"
             if OmegaConf.is_interpolation(node, key) and not is_path(dotted):
                 continue
-            value = OmegaConf.select(node, str(key))
+            value: Any = None if OmegaConf.is_missing(node, key) else node[key]
             if isinstance(value, DictConfig) and dotted != "hydra":
                 walk(value, f"{dotted}.")
             elif is_path(dotted) and isinstance(value, str) and value.startswith("~"):

@@ -13,6 +13,7 @@ from anatosegnet.files.rows import read_rows
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LONGEST_NAME = 255  # bytes, of any file system
+LONGEST_HEADING = 40  # letters of a column's name in a message
 
 # pictures that are not read here; passing them over in silence would lose cases
 FOREIGN_SUFFIXES = frozenset(
@@ -146,7 +147,13 @@ def require_columns(
                     f"{line}: its cells seem to be separated by {name}; "
                     f"save it with {DELIMITERS[delimiter]}"
                 )
-    raise UserError(f"{line}; its columns are {some(there, 12)}")
+    raise UserError(f"{line}; its columns are {some([heading(name) for name in there], 12)}")
+
+
+def heading(column: str) -> str:
+    """A column's name on one line, cut: where a quote is not closed it is all of the table."""
+    line = " ".join(column.split())
+    return line if len(line) <= LONGEST_HEADING else f"{line[:LONGEST_HEADING]}…"
 
 
 def file_named(folder: Path, cell: str) -> Path | None:
