@@ -4,7 +4,6 @@ from omegaconf import DictConfig
 
 from anatosegnet.cli import verb
 from anatosegnet.config.overrides import is_own_data
-from anatosegnet.errors import UserError
 
 
 @verb("evaluate")
@@ -16,10 +15,8 @@ def main(config: DictConfig) -> None:
     runs = open_runs(config.run, "run=DIR", config.trust)
     if len(runs) > 1:
         evaluate_together(runs, config, is_own_data())
-    elif config.out is not None:
-        raise UserError("out=… is for several runs, run=[A,B,…]; of one the scores go into the run")
     else:
-        evaluate(runs[0], config, is_own_data())
+        evaluate(runs[0], config, is_own_data(), config.out)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Run:
 
     def __init__(self, directory: str | Path, trust: Sequence[str] = ()) -> None:
         self.directory = user_path(directory)
+        self.address: str | None = None  # that it was fetched from
         self.trust = tuple(trust)
         self.config_path = self.directory / "config.yaml"
         self.summary_path = self.directory / "summary.json"
@@ -65,9 +66,9 @@ class Run:
             raise UserError(f"say which run: {usage}, a directory that training wrote")
         if not isinstance(directory, str | Path):
             raise UserError(f"run={directory} must be one run: {usage}")
-        if str(directory).startswith(SCHEME):
-            directory = fetch(str(directory))
-        run = cls(directory, trust)
+        address = str(directory) if str(directory).startswith(SCHEME) else None
+        run = cls(fetch(address) if address else directory, trust)
+        run.address = address
         if not run.exists:
             raise UserError(f"{directory} is no run directory: it has no config.yaml")
         return run

@@ -10,6 +10,7 @@ import torch
 from anatosegnet.deployment.exporting import export
 from anatosegnet.deployment.hub import push
 from anatosegnet.errors import UserError
+from anatosegnet.evaluation.evaluate import evaluate
 from anatosegnet.files.hub import FILES, Address
 from anatosegnet.network import trained_network
 from anatosegnet.run import Run
@@ -79,6 +80,23 @@ def test_what_was_fetched_is_there_without_a_network(
     assert "from the cache, the hub does not answer" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"hf://lab/other: the hub says no .* log in"):
         Run.open("hf://lab/other")
+
+
+@pytest.mark.slow
+def test_scores_do_not_go_into_the_cache(sent: Run, tmp_path: Path) -> None:
+    """Breaks if what evaluate found lies where nobody looks, or cannot be had elsewhere."""
+    fetched = Run.open(NAME)
+    config = compose("data=phantom", "data.count=6", "data.seed=9", "device=cpu", name="evaluate")
+    with pytest.raises(UserError, match=r"hf://lab/net would lie in the hub's cache; .* out=DIR"):
+        evaluate(fetched, config, own_data=False)
+    before = {path.name for path in fetched.directory.rglob("*")}
+    summary = evaluate(fetched, config, own_data=False, out=tmp_path / "scores")
+    assert summary["conditions"]["data"].endswith("6 images")
+    assert summary["predictor"]["members"][0]["run"] == str(fetched.directory.resolve())
+    assert (tmp_path / "scores" / "report.html").is_file()
+    assert {path.name for path in fetched.directory.rglob("*")} == before
+    with pytest.raises(UserError, match="is a run; give another out=DIR"):
+        evaluate(fetched, config, own_data=False, out=fetched.directory)
 
 
 @pytest.mark.slow

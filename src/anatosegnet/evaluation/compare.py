@@ -15,7 +15,7 @@ from anatosegnet.data.leakage import leaked, recorded_split
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation import across_tables, comparison
 from anatosegnet.evaluation.across import Member, across
-from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory
+from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory, outside_runs
 from anatosegnet.evaluation.settings import group_settings, labels, setting_of
 from anatosegnet.evaluation.tables import read_scores
 from anatosegnet.files.opening import kept
@@ -225,9 +225,7 @@ def output_directory(config: DictConfig) -> Path:
         raise UserError("say where the comparison goes: out=DIR")
     if output.exists() and not config.overwrite:
         raise UserError(f"{output} exists; give another out=DIR, or overwrite=true")
-    if (output / "config.yaml").exists():
-        raise UserError(f"{output} is a run; give another out=DIR")
-    return output
+    return outside_runs(output)
 
 
 def find_baseline(given: str | int, names: Sequence[str]) -> int:

@@ -28,32 +28,41 @@ from anatosegnet.report import write_report
 from anatosegnet.run import Run, environment
 
 
-def evaluate(run: Run, config: DictConfig, own_data: bool = True) -> dict[str, Any]:
-    """Score the best epoch of a run and write ``evaluation/<dataset>/``.
+def evaluate(
+    run: Run, config: DictConfig, own_data: bool = True, out: str | Path | None = None
+) -> dict[str, Any]:
+    """Score the best epoch of a run and write ``evaluation/<dataset>/``, or ``out``.
 
     Args:
         run: The run.
         config: The composed config of the verb: data, tta, at, surface, batch_size, device,
             overwrite.
         own_data: Evaluate on the run's own data; else on ``config.data``.
+        out: The folder where it goes; default: of the run.
 
     Returns:
         What was written to ``summary.json``.
 
     Raises:
-        UserError: The run or the data is at fault, or results would be overwritten.
+        UserError: The run or the data is at fault, or results would be overwritten or, of a
+            package of a hub, lie in its cache.
     """
     scoring, views = asked(config)
+    if run.address and out is None:
+        raise UserError(
+            f"the scores of {run.address} would lie in the hub's cache; say where they go: out=DIR"
+        )
     run.require_no_way_out()
     cohort = find_cohort(run, config, own_data)
-    output = evaluation_directory(run, cohort.data.name, scoring.at, views)
+    inside = evaluation_directory(run, cohort.data.name, scoring.at, views)
+    output = inside if out is None else outside_runs(out)
     with replacing_directory(output, config.overwrite) as temporary:
         predictor = seen(of_run(run, config.device), views)
         conditions = {"views": shown_to(predictor, views)} if views else {}
         about = {
             "run": str(run.directory.resolve()),
             "checkpoint_sha256": sha256(run.best_path),
-            **({"predictor": about_predictor([run], views)} if views else {}),
+            **({"predictor": about_predictor([run], views)} if views or out else {}),
         }
         written = score(
             temporary,
@@ -91,9 +100,7 @@ def evaluate_together(
     scoring, views = asked(config)
     if config.out is None:
         raise UserError("say where the scores of several runs go: out=DIR")
-    output = user_path(config.out)
-    if (output / "config.yaml").exists():
-        raise UserError(f"{output} is a run; give another out=DIR")
+    output = outside_runs(config.out)
     members = Members.find(runs, config, own_data)
     with replacing_directory(output, config.overwrite) as temporary:
         predictors = [seen(of_run(run, config.device), views) for run in runs]
@@ -121,6 +128,14 @@ def evaluate_together(
         )
         write_report(temporary)
     return shown(written, output)
+
+
+def outside_runs(out: str | Path) -> Path:
+    """A folder for results that is no run; raises UserError where it is one."""
+    output = user_path(out)
+    if (output / "config.yaml").exists():
+        raise UserError(f"{output} is a run; give another out=DIR")
+    return output
 
 
 def asked(config: DictConfig) -> tuple[Scoring, tuple[str, ...]]:
