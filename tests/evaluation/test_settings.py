@@ -29,7 +29,7 @@ LABELS = [
     # the same class without and with attention, beside another class
     (
         ("model=unet", "model=anatosegnet", "model=unet_classic"),
-        ["AnatoSegNet, levels=[]", "AnatoSegNet, levels=[4, 5]", "UNet"],
+        ["U-Net, levels=[]", "AnatoSegNet, levels=[4, 5]", "UNet"],
     ),
     (
         ("model=unet", "model=anatosegnet", "model=anatosegnet_released"),
@@ -57,7 +57,7 @@ LABELS = [
             for model in ("unet", "medt")
             for rate in (0.1, 0.01)
         ),
-        ["AnatoSegNet, lr=0.1", "AnatoSegNet, lr=0.01", "MedT, lr=0.1", "MedT, lr=0.01"],
+        ["U-Net, lr=0.1", "U-Net, lr=0.01", "MedT, lr=0.1", "MedT, lr=0.01"],
     ),
     (
         ("data=busi", "data=bus_bra", "data=folder data.name=mine"),

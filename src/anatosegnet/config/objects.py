@@ -1,6 +1,7 @@
 """An object of a config."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import hydra
@@ -12,6 +13,13 @@ from anatosegnet.config.composition import EXPECTED
 from anatosegnet.config.recorded import locate, require_admitted, targets
 from anatosegnet.console import plain
 from anatosegnet.errors import UserError
+
+
+def network_name(settings: Mapping[str, Any]) -> str:
+    """What a flat config's network is called: the path of its class; U-Net, without attention."""
+    if settings.get("model.attention.levels") == []:
+        return "U-Net"
+    return str(settings.get("model._target_", ""))
 
 
 def instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:

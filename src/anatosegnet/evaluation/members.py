@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from anatosegnet.config.objects import network_name
 from anatosegnet.console import some
 from anatosegnet.data.changes import Changes
 from anatosegnet.data.checksum import sha256
@@ -18,7 +19,7 @@ from anatosegnet.data.leakage import never_seen
 from anatosegnet.data.prepared import FoundData
 from anatosegnet.errors import UserError
 from anatosegnet.evaluation.cohort import Cohort, Judgement, OwnTestCases, find_cohort
-from anatosegnet.evaluation.settings import NETWORK, in_words, setting_of
+from anatosegnet.evaluation.settings import in_words, setting_of
 from anatosegnet.run import Run
 
 
@@ -128,7 +129,7 @@ def about_predictor(runs: Sequence[Run], views: Sequence[str]) -> dict[str, Any]
         ``members`` (their folders and checkpoints), and ``views``.
     """
     tried = sorted(repr(sorted(setting_of(run.config).items())) for run in runs)
-    networks = Counter(in_words(setting_of(run.config).get(NETWORK, "network")) for run in runs)
+    networks = Counter(in_words(network_name(setting_of(run.config))) or "network" for run in runs)
     name = " + ".join(f"{n} × {network}" if n > 1 else network for network, n in networks.items())
     return {
         "name": ", ".join([name, *([f"tta={'+'.join(views)}"] if views else [])]),

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from anatosegnet.config.keys import TRIED, settings_of, shorten
+from anatosegnet.config.objects import network_name
 
 LONGEST = 40  # characters of a value in a label
 NETWORK = "model._target_"
@@ -49,7 +50,7 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     short = shorten([key for key in keys if key != NETWORK])
     names = []
     for setting in settings:
-        network = [in_words(setting.get(NETWORK))] if NETWORK in keys else []
+        network = [in_words(network_name(setting))] if NETWORK in keys else []
         apart, everything = [], []
         for key in short:
             holders = [other for other in keys if key.startswith(inside(other)) and other != key]
@@ -64,7 +65,7 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
                 if repr(setting.get(key)) != usual or others[0][1] == times:
                     apart.append(everything[-1])
         parts = network + (apart or everything)
-        names.append(", ".join(parts) or in_words(setting.get(NETWORK, "setting")))
+        names.append(", ".join(parts) or in_words(network_name(setting)) or "setting")
     repeated = {name for name, count in Counter(names).items() if count > 1}
     return [f"{name} ({i})" if name in repeated else name for i, name in enumerate(names)]
 

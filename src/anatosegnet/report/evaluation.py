@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anatosegnet.config.keys import flatten
+from anatosegnet.config.objects import network_name
 from anatosegnet.console import rounded, without_password
 from anatosegnet.errors import UserError
 from anatosegnet.files.opening import read_text
@@ -277,11 +279,9 @@ def title_of(run: Run | None, summary: Mapping[str, Any], conditions: Mapping[st
         if run is None:
             network, encoder = str(predictor or "ensemble"), ""
         else:
-            model = run.config.model
-            network = str(model._target_).rsplit(".", 1)[-1]
-            if "attention" in model and not model.attention.levels:
-                network = "U-Net"
-            encoder = f" ({model.encoder})" if "encoder" in model else ""
+            settings = flatten(run.config)
+            network = network_name(settings).rpartition(".")[2] or run.directory.name
+            encoder = f" ({found})" if (found := settings.get("model.encoder")) else ""
     except (AttributeError, UserError):
         network, encoder = run.directory.name if run else "", ""
     data = str(conditions.get("data", "")).split(",")[0]

@@ -17,6 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import LightningModule
 from omegaconf import DictConfig
 
+from anatosegnet.config.keys import flatten
+from anatosegnet.config.objects import network_name
 from anatosegnet.config.overrides import given, in_sweep
 from anatosegnet.config.recorded import written_config
 from anatosegnet.console import say, without_password
@@ -67,7 +69,7 @@ def begin(
         settled: Lines on settings that were put right.
     """
     write_beginning(config, run, data, changes, origin.resumption)
-    print_start(run, data, origin.module, selection(config, data.split))
+    print_start(config, run, data, origin.module)
     for line in changes.condition.values():
         say(f"data   warning: changed since {config.resume or config.from_run}: {line}")
     if origin.resumption:
@@ -125,7 +127,7 @@ def write_beginning(
     run.write_config(config)  # last: a directory with a config can be resumed
 
 
-def print_start(run: Run, data: PreparedData, module: LightningModule, selection: str) -> None:
+def print_start(config: DictConfig, run: Run, data: PreparedData, module: LightningModule) -> None:
     """What is going to be trained, on what, and where it goes."""
     split, network = data.split, network_of(module)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -147,12 +149,13 @@ def print_start(run: Run, data: PreparedData, module: LightningModule, selection
             say(f"       and {len(unlike) - 5} more; prepare lists them all")
     say(
         f"split  {split.description}: {len(split.train)} train, {len(split.val)} val, "
-        f"{len(split.test)} test; {selection}; fingerprint {split.fingerprint}"
+        f"{len(split.test)} test; {selection(config, split)}; fingerprint {split.fingerprint}"
     )
     if not data.source.simulated:
         warning = "warning: " if data.leakage.leaks else ""
         say(f"leaks  {warning}{data.leakage.text}")
-    say(f"model  {type(network).__name__}, {parameters:,} parameters")
+    name = network_name(flatten(config)).rpartition(".")[2]
+    say(f"model  {name}, {parameters:,} parameters")
 
 
 def print_resume(checkpoint: Path | None, remarks: list[str]) -> None:
