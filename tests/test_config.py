@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from anatosegnet.config.checks import expand_home
+from anatosegnet.config.checks import check_top_level, expand_home
 from anatosegnet.config.composition import config_directory, one_line
 from anatosegnet.config.keys import is_of_the_run
 from anatosegnet.config.objects import instantiate
@@ -323,13 +323,19 @@ def test_evaluate_needs_no_data_on_the_command_line(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "complaint"),
-    [({"_partial_": True}, "gives no network"), ({"device": "meta"}, "device meta")],
+    [
+        ({"_partial_": True}, "gives no network"),
+        ({"device": "meta"}, "device meta"),
+        ({"_target_": "torch.nn.LazyConv2d"}, "the shapes of 2 tensors wait for the first image"),
+    ],
 )
 def test_what_is_no_network_is_refused(settings: dict[str, object], complaint: str) -> None:
     """Breaks if a model that cannot hold weights is a traceback when they are loaded."""
     config = compose("scheduler=constant")
     config.model = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2,
                     "kernel_size": 1, **settings}  # fmt: skip
+    if "Lazy" in config.model._target_:
+        del config.model.in_channels
     with pytest.raises(UserError, match=complaint):
         build_module(config)
 
@@ -343,3 +349,14 @@ def test_the_home_folder_in_a_config_with_odd_keys() -> None:
     assert config.data.root == str(Path.home() / "busi")
     assert config.data[""].root == "~/a" and config.data["a.b"] == "~"
     assert OmegaConf.is_missing(config, "run")
+
+
+def test_names_in_a_list() -> None:
+    """Breaks if a name that looks like a number is none, or what is no name ends in a traceback."""
+    defaults = {"scores": [], "run": None, "tolerances": [2, 5]}
+    config = OmegaConf.create({"scores": 2147483648, "run": [0, "a"], "tolerances": [1.5]})
+    check_top_level(config, defaults)
+    assert config == {"scores": ["2147483648"], "run": ["0", "a"], "tolerances": [1.5]}
+    for wrong in ([{"a": 1}], [None], [["iou"]], [True]):
+        with pytest.raises(UserError, match=r"^scores=.* must be a list of names$"):
+            check_top_level(OmegaConf.create({**config, "scores": wrong}), defaults)

@@ -203,4 +203,5 @@ def test_streams_of_a_librarys_caller(monkeypatch: pytest.MonkeyPatch) -> None:
         say("a")
         say_table(["a"], [["b"]])
     assert plain("a\tb") == "a\\tb"
+    assert plain("torch.nn.ReLU\n") == "torch.nn.ReLU\\n"
     assert console.output_was_lost() is False

@@ -6,6 +6,7 @@ import resource
 import signal
 import stat
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -164,6 +165,7 @@ def in_child(program: Callable[[], None], logs: Sequence[Path], limits: Limits) 
         limit_memory()
         if limits.home and limits.tmp:
             os.environ.update(HOME=str(limits.home), TMPDIR=str(limits.tmp), ANATO_SECRET=SECRET)
+            tempfile.tempdir = None  # as a new process, which has not looked yet
         if limits.writable is not None:
             watch(harm, limits.writable)
         program()

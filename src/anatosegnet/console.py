@@ -37,6 +37,11 @@ def without_password(text: str) -> str:
 
 
 def plain(text: object) -> str:
+    """A name or value without effect on a terminal, on one line: what is no letter as escapes."""
+    return plain_lines(text).replace("\n", "\\n")
+
+
+def plain_lines(text: object) -> str:
     """A text without effect on a terminal: control and formatting characters as escapes."""
     text = without_password(str(text))
     if text.isprintable():
@@ -56,7 +61,7 @@ def say(*texts: object, error: bool = False) -> None:
         *texts: With a space between them.
         error: To stderr.
     """
-    _write(" ".join(plain(text) for text in texts) + "\n", error)
+    _write(" ".join(plain_lines(text) for text in texts) + "\n", error)
 
 
 def warn(text: object) -> None:
@@ -129,7 +134,7 @@ def say_table(
     from rich.text import Text
 
     def text(cell: object) -> Text:
-        return Text(plain(cell).replace("\n", "\\n"))
+        return Text(plain(cell))
 
     lines = [[text(cell) for cell in row] for row in rows]
     framed = _is_terminal(sys.stdout) or not bare
@@ -367,7 +372,7 @@ def _draw_bar(progress: Progress) -> None:
         width = 80
         with contextlib.suppress(OSError, ValueError):
             width = os.get_terminal_size(sys.stderr.fileno()).columns or width
-        _put(sys.stderr, "\r" + plain(progress.line(width)).replace("\n", " ") + "\x1b[K")
+        _put(sys.stderr, "\r" + plain(progress.line(width)) + "\x1b[K")
         _bar = progress
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from anatosegnet.config.objects import instantiate
 from anatosegnet.console import some
@@ -35,12 +36,25 @@ def build_network(config: DictConfig, pretrained: bool | None = None) -> nn.Modu
     return network
 
 
+def require_known_shapes(network: nn.Module) -> None:
+    """UserError if the shapes of weights wait for the first image, as those of LazyConv2d do."""
+    lazy = [name for name, value in network.state_dict(keep_vars=True).items() if is_lazy(value)]
+    if lazy:
+        raise UserError(
+            f"model: the shapes of {len(lazy)} tensors wait for the first image: {some(lazy)}; "
+            "give their channels, as Conv2d wants them in the place of LazyConv2d"
+        )
+
+
 def _instantiated(config: DictConfig, pretrained: bool | None) -> Any:
     """What ``model`` builds."""
     if pretrained is not None and "pretrained" in config.model:
         config = config.copy()
         config.model.pretrained, config.model.encoder_weights = pretrained, None
-    return instantiate(config, "model")
+    network = instantiate(config, "model")
+    if isinstance(network, nn.Module):
+        require_known_shapes(network)
+    return network
 
 
 def trained_network(run: Run) -> nn.Module:

@@ -1,5 +1,6 @@
 """Cases on disk: never stale, never half, safe among processes, kept below a limit."""
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -385,6 +386,12 @@ def test_too_many_cases_for_memory_are_read_anew(
     data = folder(folder_data, tmp_path, cache_limit_gb=0)
     assert not isinstance(data.resized, dict)
     assert data.resized["benign_1"][0].shape == (*SIZE, 1)
+
+
+def test_a_cache_without_limit(folder_data: Path, tmp_path: Path) -> None:
+    """Breaks if an infinite limit is none."""
+    data = folder(folder_data, tmp_path / "cache", cache_limit_gb=math.inf)
+    assert not isinstance(data.resized, dict) and len(folders(tmp_path / "cache")) == 1
 
 
 def test_thumbnails_and_digests_are_kept(tmp_path: Path) -> None:

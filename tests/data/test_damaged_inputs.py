@@ -270,6 +270,12 @@ def bind(path: Path) -> None:
         os.replace(f"{short}/s", path)
 
 
+def terabyte(path: Path) -> None:
+    """A file of zeros that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
 SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
     "link to itself": (loop, "symbolic links"),
     "link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file"),
@@ -277,6 +283,7 @@ SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
     "pipe": (os.mkfifo, "it is a pipe"),
     "socket": (bind, "it is a socket"),
     "device that never ends": (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+    "terabyte": (terabyte, "it has more than"),
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from anatosegnet.data.checksum import sha256
 from anatosegnet.files.opening import kept, read_bytes, read_content
 from anatosegnet.files.rows import read_rows
 
@@ -27,11 +28,13 @@ def test_a_file_may_be_as_large_as_allowed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 1000)
     assert len(read_bytes(path, 1000)) == 1000
+    assert sha256(path, 1000).startswith("44f8354494a5ba03ba1792")
     for size in (1001, 2**40):
         with path.open("r+b") as file:
             file.truncate(size)
-        with pytest.raises(OSError, match="more than"):
-            read_bytes(path, 1000)
+        for read in (read_bytes, sha256):
+            with pytest.raises(OSError, match="more than"):
+                read(path, 1000)
 
 
 def test_files_without_a_size_are_read(tmp_path: Path) -> None:

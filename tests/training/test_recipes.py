@@ -188,3 +188,18 @@ def test_ubench_protocol(data: str) -> None:
         assert ours[part] == theirs[part]
     same = ("image_size", "batch_size", "normalization")
     assert all(ours.data[key] == theirs.data[key] for key in same)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("callbacks.best=3", "callbacks.best=3 must be settings of its own, or null"),
+        ("callbacks.best.dirpath=1", "callbacks.best: its dirpath and filename are fixed"),
+        ("++callbacks.last.dirpath={}", "callbacks.last: its dirpath and filename are fixed"),
+        ("~callbacks.last.filename", "callbacks.last: its dirpath and filename are fixed"),
+    ],
+)
+def test_checkpoints_of_another_kind(given: str, said: str) -> None:
+    """Breaks if such a callback ends in the line of a library."""
+    with pytest.raises(UserError, match=said):
+        settle(compose(given))

@@ -40,8 +40,8 @@ ALSO: dict[str, tuple[type, ...]] = {
 def check_top_level(config: DictConfig, defaults: Mapping[str, Any]) -> None:
     """Compare the settings outside the groups with their defaults, and put them in order.
 
-    A name or path that looks like a number (``run=0``) becomes text, a lone value where a list is
-    wanted a list of one, and ``~`` in a path the home folder.
+    A name or path that looks like a number (``run=0``) becomes text, those of a list too, a lone
+    value where a list is wanted a list of one, and ``~`` in a path the home folder.
 
     Args:
         config: As composed; changed in place.
@@ -54,10 +54,17 @@ def check_top_level(config: DictConfig, defaults: Mapping[str, Any]) -> None:
         node = config[key]
         value = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
         is_text = default is None or isinstance(default, str)
+        is_names = is_text or (
+            isinstance(default, list) and all(isinstance(one, str) for one in default)
+        )
         if is_text and type(value) in (int, float):
             value = str(value)
         elif isinstance(default, list) and not isinstance(value, list | dict) and value is not None:
             value = [value]
+        if is_names and isinstance(value, list):
+            value = [str(one) if type(one) in (int, float) else one for one in value]
+            if not all(isinstance(one, str) for one in value):
+                raise UserError(f"{key}={shown(value)} must be a list of names")
         wanted: list[type] = [str, type(None)] if default is None else [type(default)]
         wanted += ALSO.get(key, ())
         if type(value) not in wanted:

@@ -63,7 +63,7 @@ class CaseCache:
 
     def __init__(self, directory: Path, limit_gb: float) -> None:
         self.directory = directory
-        self.limit_bytes = int(limit_gb * 1e9)
+        self.limit_bytes = limit_gb * 1e9
 
     def open_or_write(
         self,

@@ -182,7 +182,7 @@ class CaseWriter:
         limit_bytes: More than this are refused.
     """
 
-    def __init__(self, file: IO[bytes], size: tuple[int, int], limit_bytes: int) -> None:
+    def __init__(self, file: IO[bytes], size: tuple[int, int], limit_bytes: float) -> None:
         self.file, self.limit_bytes = file, limit_bytes
         self._thumbnails: list[bytes] = []
         self._index: dict[str, Any] = {"height": size[0], "width": size[1], "edge": 0}
@@ -224,7 +224,7 @@ def one_channel_if_grey(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(first) if (image == first).all() else image
 
 
-def too_large(directory: Path, size: int, limit: int) -> str:
+def too_large(directory: Path, size: int, limit: float) -> str:
     """The complaint about the limit."""
     return (
         f"{directory} would grow to {size / 1e9:.2f} GB, more than "

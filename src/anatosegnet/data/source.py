@@ -12,6 +12,7 @@ from anatosegnet.data.checksum import sha256
 from anatosegnet.data.download import Download
 from anatosegnet.data.duplicates import Pair
 from anatosegnet.errors import UserError
+from anatosegnet.files.opening import LARGEST
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Source(ABC):
             raise UserError(
                 f"{type(self).__name__} needs a content_of: {case.name} has no image file"
             )
-        return hash_of(case.label, *(sha256(path) for path in (case.image, *case.masks)))
+        return hash_of(case.label, *(sha256(path, LARGEST) for path in (case.image, *case.masks)))
 
     def counts(self, cases: Iterable[Case]) -> dict[str, int]:
         """What can be compared with the published dataset."""

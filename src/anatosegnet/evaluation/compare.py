@@ -12,7 +12,7 @@ from anatosegnet.console import say
 from anatosegnet.data.checksum import content_sha256, sha256
 from anatosegnet.data.duplicates import natural_key
 from anatosegnet.data.leakage import leaked, recorded_split
-from anatosegnet.errors import UserError
+from anatosegnet.errors import UserError, reason
 from anatosegnet.evaluation import across_tables, comparison
 from anatosegnet.evaluation.across import Member, across
 from anatosegnet.evaluation.evaluate import evaluate, evaluation_directory, outside_runs
@@ -270,6 +270,10 @@ def read_evaluation(run: Run | None, directory: Path, summary: Mapping[str, Any]
     if content_sha256(path) != summary.get("scores_sha256"):
         raise UserError(f"{path} was changed after it was written{again}")
     best = run.best_path if run else None
-    if best and best.is_file() and sha256(best) != summary.get("checkpoint_sha256"):
+    try:
+        other = best and best.is_file() and sha256(best) != summary.get("checkpoint_sha256")
+    except OSError as error:
+        raise UserError(f"{best} cannot be read ({reason(error)})") from error
+    if other:
         raise UserError(f"{directory} scores another epoch than {best} holds{again}")
     return frame

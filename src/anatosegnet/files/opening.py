@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 LARGEST = 2**30  # bytes of a file that is read at once
+LARGEST_WEIGHTS = 2**33  # bytes of a file that holds a network
 LARGEST_TEXT = 2**27  # bytes of a table, a summary or a config; unpacked, where it is packed
 MOST_SCALARS = 10_000  # keys and values of a YAML file; more take seconds to become a config
 DEEPEST = 64  # nested lists and mappings of a YAML or JSON file
@@ -60,9 +61,14 @@ def read_bytes(path: str | Path, most: int = LARGEST) -> bytes:
         while size <= most and len(data) > size:  # it grows, or is one of /proc, which say 0
             size = len(data)
             data += file.read(2**20)
+    require_at_most(most, size, path)
+    return data
+
+
+def require_at_most(most: int, size: int, path: str | Path) -> None:
+    """OSError if a file has more bytes than are read of its kind."""
     if size > most:
         raise OSError(errno.EFBIG, f"it has more than {most / 1e6:.0f} MB", str(path))
-    return data
 
 
 def kept(path: Path) -> Path:

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatosegnet.files.opening import open_file
+from anatosegnet.files.opening import LARGEST_WEIGHTS, open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "model.safetensors"
 KEY = "anatosegnet"  # of the header's metadata, whose value is JSON
-LARGEST = 2**33  # bytes of a file
+LARGEST = LARGEST_WEIGHTS
 LARGEST_HEADER = 2**24  # bytes
 KINDS = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,

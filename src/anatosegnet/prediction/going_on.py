@@ -5,7 +5,6 @@ is; then comes a line for each file of which everything was written, and at the 
 that nothing was left. ``measurements.csv`` and ``contours.json`` are made of it.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from anatosegnet.data.checksum import sha256
 from anatosegnet.data.dicom import MOST_FRAMES
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files import opening
@@ -41,8 +41,7 @@ def settings_of(config: DictConfig, kinds: tuple[str, ...]) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     try:
-        with opening.open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return sha256(path)[:16]
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
 

@@ -81,7 +81,7 @@ def latex(shown: DataFrame, said: Mapping[str, str]) -> str:
         r"\end{tabular}",
     ]
     comments = "".join(
-        f"% {name}: {' '.join(plain(text).split())}\n" for name, text in said.items()
+        f"% {name}: {plain(' '.join(str(text).split()))}\n" for name, text in said.items()
     )
     needs = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"
     size = "\\begingroup\\footnotesize\\setlength{\\tabcolsep}{3pt}\\def\\arraystretch{1.1}\n"
@@ -100,7 +100,7 @@ def stacked(text: str) -> str:
 
 def escape(text: str) -> str:
     """Text for LaTeX, in one line."""
-    return "".join(map(letter, " ".join(plain(text).split())))
+    return "".join(map(letter, plain(" ".join(str(text).split()))))
 
 
 def letter(mark: str) -> str:

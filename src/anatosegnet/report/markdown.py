@@ -19,7 +19,7 @@ MARKS = re.compile(
 
 def inline(text: object) -> str:
     """Foreign text within a line: nothing in it is a mark, and it is one line."""
-    return MARKS.sub(r"\\\g<0>", " ".join(plain(text).split()))
+    return MARKS.sub(r"\\\g<0>", plain(" ".join(str(text).split())))
 
 
 def table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

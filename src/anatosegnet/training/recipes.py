@@ -31,7 +31,11 @@ def settle(config: DictConfig) -> list[str]:
         )
     for key in ("best", "last"):
         place, checkpoints = config.callbacks[key], Path(str(config.run_dir), "checkpoints")
-        if place and (Path(place.dirpath), place.filename) != (checkpoints, key):
+        if not place:
+            continue
+        if not isinstance(place, DictConfig):
+            raise UserError(f"callbacks.{key}={place} must be settings of its own, or null")
+        if (Path(str(place.get("dirpath"))), place.get("filename")) != (checkpoints, key):
             raise UserError(
                 f"callbacks.{key}: its dirpath and filename are fixed, {checkpoints}/{key}.ckpt is "
                 "where the other programs look; a callback of another name keeps more"
