@@ -83,6 +83,8 @@ def prepare_process(folder: Path) -> None:
         PYTHONDONTWRITEBYTECODE="1", WANDB_MODE="offline", CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
     os.environ.pop("ANATOSEGNET_DEBUG", None)
+    (folder / "cache").mkdir()
+    tempfile.tempdir = str(folder / "cache")  # where wandb makes a folder when it is loaded
     sys.dont_write_bytecode = True
     import albumentations  # noqa: F401
     import cv2

@@ -360,3 +360,11 @@ def test_names_in_a_list() -> None:
     for wrong in ([{"a": 1}], [None], [["iou"]], [True]):
         with pytest.raises(UserError, match=r"^scores=.* must be a list of names$"):
             check_top_level(OmegaConf.create({**config, "scores": wrong}), defaults)
+    with pytest.raises(UserError, match=r"^run= is empty; give a path, or leave it out$"):
+        check_top_level(OmegaConf.create({**config, "run": ""}), defaults)
+
+
+def test_numbers_that_no_computer_adds() -> None:
+    """Breaks if a whole number beyond 64 bits ends in an OverflowError of a training."""
+    with pytest.raises(UserError, match=r"^trainer.accumulate_grad_batches=9+ must be a number of"):
+        instantiate(compose("trainer.accumulate_grad_batches=99999999999999999999"), "trainer")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from anatosegnet.config.keys import shorten
-from anatosegnet.console import duration, rounded, say, say_table
+from anatosegnet.console import duration, plain, rounded, say, say_table
 from anatosegnet.errors import UserError, reason
 from anatosegnet.files.epoch_table import read_epochs
 from anatosegnet.files.opening import read_yaml
@@ -67,7 +67,7 @@ def list_runs(directory: Path) -> list[Line]:
         UserError: There is no such directory.
     """
     if not directory.is_dir():
-        raise UserError(f"there is no folder {directory}; say where the runs are: runs DIR")
+        raise UserError(f"there is no folder {plain(directory)}; say where the runs are: runs DIR")
     lines: list[Line] = []
     remarks: list[str] = []
     for place in find_runs(directory):

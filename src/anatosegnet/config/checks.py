@@ -65,6 +65,8 @@ def check_top_level(config: DictConfig, defaults: Mapping[str, Any]) -> None:
             value = [str(one) if type(one) in (int, float) else one for one in value]
             if not all(isinstance(one, str) for one in value):
                 raise UserError(f"{key}={shown(value)} must be a list of names")
+        if value == "" and default != "" and is_path(key):
+            raise UserError(f"{key}= is empty; give a path, or leave it out")
         wanted: list[type] = [str, type(None)] if default is None else [type(default)]
         wanted += ALSO.get(key, ())
         if type(value) not in wanted:
@@ -109,6 +111,8 @@ def check_arguments(node: Any, key: str) -> None:
     target = node.get("_target_")
     annotations = types_of(locate(target)) if isinstance(target, str) else {}
     for name, value in node.items():
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise UserError(f"{key}.{name}={shown(value)} must be a number of at most 64 bits")
         wanted = annotations.get(str(name), Any)
         if not fits(value, wanted):
             raise UserError(f"{key}.{name}={shown(value)} must be {in_words(kinds(wanted))}")

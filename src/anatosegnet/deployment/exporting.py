@@ -18,6 +18,7 @@ from anatosegnet.deployment.onnx import write_onnx
 from anatosegnet.deployment.original import Original
 from anatosegnet.deployment.package import write_only_weights, write_package
 from anatosegnet.errors import UserError, reason
+from anatosegnet.files import weights
 from anatosegnet.files.hub import Address
 from anatosegnet.files.writing import replacing_directory, write_json
 from anatosegnet.run import Run
@@ -52,7 +53,8 @@ def export(run: Run, config: DictConfig, own_data: bool = True) -> Path:
             raise UserError("push=hf://… sends packages: format=package")
         Address.of(config.push)
     out = user_path(config.out)
-    with replacing_directory(out, config.overwrite) as directory:
+    mark = weights.NAME if config.format == "package" else SUMMARY
+    with replacing_directory(out, config.overwrite, mark) as directory:
         if config.format == "package":
             write_package(run, directory, out.name, config.licence)
         else:

@@ -84,7 +84,7 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
         name: next(folders[index] for index in group if set(scored[index]["id"]) == cases)
         for name, group in zip(names, groups, strict=True)
     }
-    with replacing_directory(output, config.overwrite) as temporary:
+    with replacing_directory(output, config.overwrite, "comparison.csv") as temporary:
         comparison.write_tables(temporary, table, notes, own)
         write_comparison(temporary, table, shown, notes.get(CHANGED_DATA, ""))
     comparison.print_table(table, notes, own)
@@ -113,7 +113,7 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
     networks = sorted({member.network for member in members}, key=natural_key)
     baseline = networks[find_baseline(config.baseline, networks)]
     found = across(members, baseline, list(config.scores))
-    with replacing_directory(output, config.overwrite) as temporary:
+    with replacing_directory(output, config.overwrite, "comparison.csv") as temporary:
         across_tables.write_tables(temporary, found)
     across_tables.print_tables(found)
     say(f"written {output}")

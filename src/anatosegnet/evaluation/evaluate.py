@@ -55,8 +55,8 @@ def evaluate(
     run.require_no_way_out()
     cohort = find_cohort(run, config, own_data)
     inside = evaluation_directory(run, cohort.data.name, scoring.at, views)
-    output = inside if out is None else outside_runs(out)
-    with replacing_directory(output, config.overwrite) as temporary:
+    output, mark = (inside, None) if out is None else (outside_runs(out), "scores.csv")
+    with replacing_directory(output, config.overwrite, mark) as temporary:
         predictor = seen(of_run(run, config.device), views)
         conditions = {"views": shown_to(predictor, views)} if views else {}
         about = {
@@ -102,7 +102,7 @@ def evaluate_together(
         raise UserError("say where the scores of several runs go: out=DIR")
     output = outside_runs(config.out)
     members = Members.find(runs, config, own_data)
-    with replacing_directory(output, config.overwrite) as temporary:
+    with replacing_directory(output, config.overwrite, "scores.csv") as temporary:
         predictors = [seen(of_run(run, config.device), views) for run in runs]
         sizes = {predictor.image_size for predictor in predictors}
         if scoring.at == "model" and len(sizes) > 1:

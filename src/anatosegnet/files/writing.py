@@ -1,5 +1,6 @@
 """Files and directories that are there whole or not at all, and what killed processes leave."""
 
+import errno
 import hashlib
 import json
 import os
@@ -40,8 +41,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_directory(directory: Path, overwrite: bool = False) -> Iterator[Path]:
+def replacing_directory(
+    directory: Path, overwrite: bool = False, mark: str | None = None
+) -> Iterator[Path]:
     """A temporary directory that takes its place once everything in it is written.
+
+    Args:
+        directory: The directory.
+        overwrite: Whether all that is in it may go.
+        mark: A file that only such a directory holds: another one, a user's, is not overwritten.
 
     Raises:
         UserError: There is one already, and it may not be overwritten; or something else is there.
@@ -51,6 +59,12 @@ def replacing_directory(directory: Path, overwrite: bool = False) -> Iterator[Pa
         raise UserError(f"{directory} is not a folder; remove it")  # a pipe would be waited for
     if directory.exists() and not overwrite:
         raise UserError(f"{directory} exists; overwrite=true puts the new results in its place")
+    if Path.cwd().is_relative_to(directory.resolve()):
+        raise UserError(f"{directory} holds the working directory; give another folder")
+    if mark and directory.exists() and any(directory.iterdir()) and not (directory / mark).exists():
+        raise UserError(
+            f"{directory} holds no {mark}, so overwrite=true does not empty it; give another folder"
+        )
     aside = temporary_path(directory, "before")
     with held_directory(directory) as temporary:
         yield temporary
@@ -93,7 +107,13 @@ def held_directory(directory: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path, what: str = "new") -> Path:
-    """A short hidden name beside a path, however long its own is; of this process alone."""
+    """A short hidden name beside a path, however long its own is; of this process alone.
+
+    Raises:
+        OSError: The path has no name of its own: it is ``.`` or ``/``.
+    """
+    if path.name in ("", ".."):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     name = hashlib.sha256(f"{what} {path.name}".encode(errors="surrogateescape")).hexdigest()[:12]
     suffix = path.suffix if len(path.suffix) < 8 else ""  # by which some tell what to write
     return path.with_name(f".anatosegnet-{name}.{os.getpid()}.tmp{suffix}")
