@@ -45,6 +45,7 @@ class Sweep:
     def __init__(self, directory: str | Path) -> None:
         self.directory = user_path(directory)
         self.path = self.directory / "sweep.json"
+        self.lock_path = self.directory / ".sweep.lock"
 
     @property
     def exists(self) -> bool:
@@ -90,7 +91,7 @@ class Sweep:
             OSError: The record cannot be written.
         """
         require_own_folders(jobs)
-        with waited_for(self.directory / ".sweep.lock"):
+        with waited_for(self.lock_path):
             before = self.jobs
             if not goes_on and any(self.run(job).state != "waiting" for job in [*before, *jobs]):
                 raise UserError(
@@ -106,7 +107,7 @@ class Sweep:
 
     def forget(self, jobs: Sequence[Job]) -> None:
         """Take back the jobs of a command of which none could begin, and a sweep without jobs."""
-        with waited_for(self.directory / ".sweep.lock"):
+        with waited_for(self.lock_path):
             theirs = {job.directory for job in jobs}
             kept = [job for job in self.jobs if job.directory not in theirs]
             if kept:

@@ -9,7 +9,7 @@ from pandas import DataFrame
 from anatosegnet.console import between, p_value, rounded, say_conditions, say_table
 from anatosegnet.data.duplicates import natural_key
 from anatosegnet.evaluation.across import Across, Cell
-from anatosegnet.evaluation.comparison import readable, without_differences
+from anatosegnet.evaluation.comparison import TABLE, readable, without_differences
 from anatosegnet.files.rows import write_frame
 from anatosegnet.metrics.ranks import BEST
 from anatosegnet.metrics.scores import MAIN, title
@@ -30,7 +30,7 @@ ABOUT_LEAKS = (
 
 def write_tables(directory: Path, found: Across) -> None:
     """Write ``comparison.csv/.md/.tex/.html``, ``ranks.csv/.png`` and ``leaks.csv``."""
-    write_frame(directory / "comparison.csv", numbers(found), "%.6g")
+    write_frame(directory / TABLE, numbers(found), "%.6g")
     write_frame(directory / "ranks.csv", rank_numbers(found), "%.6g")
     if len(found.leaks):
         write_frame(directory / "leaks.csv", found.leaks, "%.6g")

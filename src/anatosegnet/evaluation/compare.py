@@ -23,7 +23,7 @@ from anatosegnet.files.writing import replacing_directory
 from anatosegnet.metrics.scores import read_about
 from anatosegnet.prediction.opening import views_of
 from anatosegnet.report import write_comparison
-from anatosegnet.report.reading import read_summary
+from anatosegnet.report.reading import SCORES, read_summary
 from anatosegnet.run import CHANGED_DATA, Run, runs_below
 
 USAGE = "runs=[A,B,…], or runs=DIR, a folder of runs such as a sweep's"
@@ -84,7 +84,7 @@ def compare(config: DictConfig, own_data: bool = True) -> DataFrame:
         name: next(folders[index] for index in group if set(scored[index]["id"]) == cases)
         for name, group in zip(names, groups, strict=True)
     }
-    with replacing_directory(output, config.overwrite, "comparison.csv") as temporary:
+    with replacing_directory(output, config.overwrite, comparison.TABLE) as temporary:
         comparison.write_tables(temporary, table, notes, own)
         write_comparison(temporary, table, shown, notes.get(CHANGED_DATA, ""))
     comparison.print_table(table, notes, own)
@@ -113,7 +113,7 @@ def compare_across(runs: Sequence[Run], output: Path, config: DictConfig) -> Dat
     networks = sorted({member.network for member in members}, key=natural_key)
     baseline = networks[find_baseline(config.baseline, networks)]
     found = across(members, baseline, list(config.scores))
-    with replacing_directory(output, config.overwrite, "comparison.csv") as temporary:
+    with replacing_directory(output, config.overwrite, comparison.TABLE) as temporary:
         across_tables.write_tables(temporary, found)
     across_tables.print_tables(found)
     say(f"written {output}")
@@ -188,7 +188,7 @@ def directories(given: str | Sequence[str] | ListConfig | None) -> list[Path]:
 
 def is_evaluation(directory: Path) -> bool:
     """Whether a folder is what evaluate wrote, not a run or a folder of runs."""
-    return (directory / "summary.json").is_file() and kept(directory / "scores.csv").is_file()
+    return (directory / "summary.json").is_file() and kept(directory / SCORES).is_file()
 
 
 def group_predictors(folders: Sequence[Path]) -> list[list[int]]:
@@ -265,7 +265,7 @@ def evaluated(runs: Sequence[Run], config: DictConfig, own_data: bool) -> list[P
 
 def read_evaluation(run: Run | None, directory: Path, summary: Mapping[str, Any]) -> DataFrame:
     """The scores of a run, or of several; raises UserError if they are not what evaluate wrote."""
-    path, again = kept(directory / "scores.csv"), "; evaluate the run again with overwrite=true"
+    path, again = kept(directory / SCORES), "; evaluate the run again with overwrite=true"
     frame = read_scores(path)
     if content_sha256(path) != summary.get("scores_sha256"):
         raise UserError(f"{path} was changed after it was written{again}")

@@ -29,6 +29,8 @@ from anatosegnet.report.latex import latex
 from anatosegnet.report.markdown import inline, table_lines
 from anatosegnet.run import CHANGED_DATA
 
+TABLE = "comparison.csv"  # a row for each setting
+
 Settings = Mapping[str, Sequence[DataFrame]]
 
 
@@ -210,7 +212,7 @@ def write_tables(
     directory: Path, table: DataFrame, said: Mapping[str, str], own: Mapping[str, Score] = NO_SCORES
 ) -> None:
     """Write ``comparison.csv`` (numbers), ``.md`` and ``.tex`` (booktabs)."""
-    write_frame(directory / "comparison.csv", table, "%.6g")
+    write_frame(directory / TABLE, table, "%.6g")
     shown = readable(table, own)
     lines = table_lines(list(shown), shown.to_numpy().tolist())
     lines += ["", *(f"- {name}: {inline(text)}" for name, text in said.items())]

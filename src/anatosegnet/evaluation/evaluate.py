@@ -25,6 +25,7 @@ from anatosegnet.metrics.scores import MAIN
 from anatosegnet.prediction.opening import joined, of_run, seen, views_of
 from anatosegnet.prediction.predictor import ImagePredictor, Views
 from anatosegnet.report import write_report
+from anatosegnet.report.reading import SCORES
 from anatosegnet.run import Run, environment
 
 
@@ -55,7 +56,7 @@ def evaluate(
     run.require_no_way_out()
     cohort = find_cohort(run, config, own_data)
     inside = evaluation_directory(run, cohort.data.name, scoring.at, views)
-    output, mark = (inside, None) if out is None else (outside_runs(out), "scores.csv")
+    output, mark = (inside, None) if out is None else (outside_runs(out), SCORES)
     with replacing_directory(output, config.overwrite, mark) as temporary:
         predictor = seen(of_run(run, config.device), views)
         conditions = {"views": shown_to(predictor, views)} if views else {}
@@ -102,7 +103,7 @@ def evaluate_together(
         raise UserError("say where the scores of several runs go: out=DIR")
     output = outside_runs(config.out)
     members = Members.find(runs, config, own_data)
-    with replacing_directory(output, config.overwrite, "scores.csv") as temporary:
+    with replacing_directory(output, config.overwrite, SCORES) as temporary:
         predictors = [seen(of_run(run, config.device), views) for run in runs]
         sizes = {predictor.image_size for predictor in predictors}
         if scoring.at == "model" and len(sizes) > 1:
@@ -261,10 +262,10 @@ def write_evaluation(
     }
     if scoring.own:  # so that reading them needs no code of theirs
         summary["own_scores"] = {name: score.about for name, score in scoring.own.items()}
-    write_frame(directory / "scores.csv", frame)
+    write_frame(directory / SCORES, frame)
     write_frame(directory / "tables.csv", strata)
     values = dict(zip(frame["id"], frame[MAIN], strict=True))
     write_extremes(directory / "extremes.png", directory / "overlays", summary["extremes"], values)
-    summary |= {"scores_sha256": sha256(directory / "scores.csv"), **about}
+    summary |= {"scores_sha256": sha256(directory / SCORES), **about}
     write_json(directory / "summary.json", summary)
     return Written(summary, frame, strata)

@@ -24,7 +24,7 @@ from anatosegnet.evaluation.tables import summarise
 from anatosegnet.files.opening import kept, read_content, read_json, read_yaml, read_yaml_text
 from anatosegnet.files.rows import is_finite
 from anatosegnet.files.writing import replacing_directory, write_json
-from anatosegnet.report.reading import read_summary
+from anatosegnet.report.reading import SCORES, read_summary
 from anatosegnet.run import Run
 
 LARGEST = 10**6  # bytes of a published file
@@ -115,7 +115,7 @@ def write_published(run: Run, directory: Path, name: str) -> None:
     for source in evaluations(run):
         target = directory / "evaluation" / source.name
         target.mkdir(parents=True)
-        pack(kept(source / "scores.csv"), target)
+        pack(kept(source / SCORES), target)
         write_json(
             target / "summary.json", with_strings(read_summary(source / "summary.json"), portable)
         )

@@ -18,7 +18,7 @@ ADDRESS = re.compile(r"hf://(\w[\w.-]{0,95}/\w[\w.-]{0,95})(?:@(\w[\w./-]{0,99})
 NEEDED = ("config.yaml", weights.NAME)
 # of a package, and the most bytes of each
 FILES = {
-    weights.NAME: weights.LARGEST,
+    weights.NAME: opening.LARGEST_WEIGHTS,
     **dict.fromkeys(("config.yaml", "summary.json", "README.md"), opening.LARGEST_TEXT),
     **dict.fromkeys(("split.csv.gz", "duplicates.csv.gz", "metrics.csv.gz"), opening.LARGEST_TEXT),
 }

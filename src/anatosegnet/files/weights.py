@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 NAME = "model.safetensors"
 KEY = "anatosegnet"  # of the header's metadata, whose value is JSON
-LARGEST = LARGEST_WEIGHTS
 LARGEST_HEADER = 2**24  # bytes
 KINDS = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
@@ -63,8 +62,8 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST / 1e9:.0f} GB")
+        if size > LARGEST_WEIGHTS:
+            raise ValueError(f"it has more than {LARGEST_WEIGHTS / 1e9:.0f} GB")
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, LARGEST_HEADER):
             raise ValueError("it is no safetensors file, or was cut off")

@@ -16,6 +16,7 @@ from anatosegnet.files.split_table import PARTS, SplitRow, read_split
 from anatosegnet.metrics.scores import TEXT, Score, find, read_about, title
 from anatosegnet.run import Run
 
+SCORES = "scores.csv"  # of an evaluation: a row for each case
 PICTURES = ("image", "truth", "prediction", "error")
 Cell = float | str | None
 
@@ -60,7 +61,7 @@ class Evaluation:
         """Read a directory; UserError if scores or summary are missing or damaged."""
         summary = read_summary(directory / "summary.json")
         own = read_about(summary.get("own_scores", {}))
-        path = opening.kept(directory / "scores.csv")
+        path = opening.kept(directory / SCORES)
         cases = read_scores(path)
         if len({case["id"] for case in cases}) < len(cases):
             raise UserError(f"{path} names cases twice; evaluate again")
